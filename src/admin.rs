@@ -1,0 +1,1 @@
+//! Operator HTTP: probes, metrics, and the API over `control`.

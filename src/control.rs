@@ -1,0 +1,3 @@
+//! Intended state against actual: the life of deployments.
+
+pub mod model;

@@ -1,0 +1,28 @@
+//! Pointsman: a reverse proxy that picks, for each request, the agent version that answers it.
+//!
+//! The modules in reading order:
+//!
+//! | module | what it is | may use |
+//! | --- | --- | --- |
+//! | [`app`] | the only wiring: threads, sockets, reload, stop | everything below |
+//! | [`cli`] | the subcommands | `app` and everything below |
+//! | [`proxy`] | data plane: the phases of one request | `routing`, `telemetry` |
+//! | [`routing`] | pure: facts and decisions | `telemetry` (counters only) |
+//! | [`judge`] | pure: windows, tests, verdicts | nothing |
+//! | [`control`] | intended state against actual: rollouts | `judge`, `routing`, `telemetry` |
+//! | [`admin`] | operator HTTP over `control` | `control`, `routing`, `telemetry` |
+//! | [`config`] | the YAML file → validated [`config::Config`] | `routing`, `judge`, `control::model` (specs only) |
+//! | [`telemetry`] | counters, metrics, logs | nothing |
+//!
+//! The proxy and the control plane meet in three places only: the routing table (an `ArcSwap`),
+//! the version statistics (single-writer counters) and, later, the pins.
+
+pub mod admin;
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod judge;
+pub mod proxy;
+pub mod routing;
+pub mod telemetry;

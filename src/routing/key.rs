@@ -1,0 +1,1 @@
+//! Where the bucketing key comes from.

@@ -1,0 +1,4 @@
+//! Targeting rules over request attributes.
+
+/// A compiled segment.
+pub struct Segment;

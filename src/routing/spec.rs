@@ -1,0 +1,231 @@
+//! What one asks the table to be: validated specs, the input of [`super::compile`].
+//!
+//! These are facts as an author (the YAML file, later the API) states them. They hold no counters,
+//! no indexes and no compiled form; `compile` turns them into a [`super::table::RoutingTable`].
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::ids::{AgentId, EnvironmentId, SegmentId, VersionId, Weight};
+
+/// Everything that a routing table is made of.
+#[derive(Clone, Debug, Default)]
+pub struct Desired {
+    /// Shown by the API and in `pointsman_config_info`, so that one sees which file is live.
+    pub config_hash: Arc<str>,
+    pub agents: Vec<DesiredAgent>,
+}
+
+/// An agent as it should be served now: its spec, and how far its rollout has come.
+#[derive(Clone, Debug)]
+pub struct DesiredAgent {
+    pub spec: Arc<AgentSpec>,
+    /// Versions that must not serve whatever a rule or split says: rolled back ones.
+    pub barred: Vec<VersionId>,
+    /// The live deployment's share; `None` when none is live (then `spec.split` or stable serves).
+    pub canary: Option<CanaryShare>,
+}
+
+/// A deployment's version and the share of eligible traffic that it gets just now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CanaryShare {
+    pub version: VersionId,
+    pub weight: Weight,
+    pub audience: Audience,
+}
+
+/// One agent as its author wrote it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AgentSpec {
+    pub id: AgentId,
+    pub environment: EnvironmentId,
+    /// Empty: every request.
+    pub routes: Vec<RouteSpec>,
+    pub bucketing: BucketingSpec,
+    pub versions: BTreeMap<VersionId, VersionSpec>,
+    pub stable: VersionId,
+    /// Named rule sets, used by `rules`, `split.audience` and the deployment's audience.
+    pub segments: BTreeMap<SegmentId, SegmentSpec>,
+    /// First match wins; before any split.
+    pub rules: Vec<RuleSpec>,
+    /// A standing split without a deployment; `None`: all to stable.
+    pub split: Option<SplitSpec>,
+    pub exchange: ExchangeSpec,
+}
+
+/// All present parts must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct RouteSpec {
+    /// Lower case, without port; `*.example.com` takes any depth of subdomain.
+    pub host: Option<String>,
+    /// Matches whole segments: `/v1` and `/v1/` both take `/v1/x`; `/v1` also takes `/v1`, never `/v10`.
+    pub path_prefix: Option<String>,
+    /// Exact values, sorted by name.
+    pub headers: Vec<(http::HeaderName, String)>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct BucketingSpec {
+    /// Tried in order; the first that is present (and not empty) is the key.
+    pub key: Vec<Attribute>,
+    pub salt: Arc<str>,
+    pub scheme: Scheme,
+    /// LaunchDarkly's `seed`: replaces `flag.salt`. Only with that scheme.
+    pub seed: Option<i64>,
+    /// How much of a JSON body may be read for a `json:` key; a larger body has no key.
+    pub json_limit_bytes: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    Sha1,
+    Sha1Js,
+    LaunchDarkly,
+    Murmur3,
+    Md5,
+}
+
+/// Where a value is taken from. `json` and `request` serve as keys only.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Attribute {
+    Header(http::HeaderName),
+    Cookie(String),
+    Query(String),
+    /// A JSON pointer (RFC 6901) into the request body.
+    Json(String),
+    /// A claim of the bearer token, dots for depth. Read, not verified: the agent verifies.
+    Jwt(String),
+    ClientIp,
+    /// `x-request-id`, or a fresh random value: not sticky.
+    Request,
+    Path,
+    Method,
+    Host,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct VersionSpec {
+    /// May be empty: then a request for it gets 503.
+    pub endpoints: Vec<EndpointAddress>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum EndpointAddress {
+    /// `http://host:port`; the port is explicit here even where the author left out `:80`.
+    Http { host: String, port: u16 },
+    /// `unix:/path`
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for EndpointAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Http { host, port } => write!(f, "http://{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct SegmentSpec {
+    /// Every one must hold.
+    pub all: Vec<Condition>,
+    /// If not empty, at least one must hold.
+    pub any: Vec<Condition>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Condition {
+    pub attribute: Attribute,
+    pub test: Test,
+}
+
+/// `eq ne-style` operators compare text; `gt..lte` compare numbers, and SemVer or text where either
+/// side is no number. A missing attribute fails every test but `NotEq`, `NotIn` and `Exists(false)`.
+#[derive(Clone, Debug)]
+pub enum Test {
+    Eq(String),
+    NotEq(String),
+    Gt(String),
+    Gte(String),
+    Lt(String),
+    Lte(String),
+    /// For `ClientIp`, CIDR blocks are understood here and in `NotIn`, `Eq`, `NotEq`.
+    In(Vec<String>),
+    NotIn(Vec<String>),
+    Contains(String),
+    StartsWith(String),
+    /// An unanchored regular expression (RE2 syntax, linear time).
+    Matches(regex::Regex),
+    Exists(bool),
+}
+
+impl PartialEq for Test {
+    fn eq(&self, other: &Self) -> bool {
+        // `Regex` has no equality of its own; its Debug text is its pattern.
+        format!("{self:?}") == format!("{other:?}")
+    }
+}
+
+/// Requests of this segment go to this version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleSpec {
+    pub segment: SegmentId,
+    pub version: VersionId,
+}
+
+/// Who takes part in a split. Those who do not get stable.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Audience {
+    /// If not empty, the request must be in at least one.
+    pub include: Vec<SegmentId>,
+    /// The request must be in none.
+    pub exclude: Vec<SegmentId>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct SplitSpec {
+    /// In the author's order; weights add up to 100 %.
+    pub arms: Vec<(VersionId, Weight)>,
+    pub audience: Audience,
+}
+
+/// How exchanges with this agent's endpoints are carried out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExchangeSpec {
+    pub host: HostPolicy,
+    pub connect_timeout: Duration,
+    /// From the request sent to the response head; `None`: no limit.
+    pub response_timeout: Option<Duration>,
+    /// No byte in either direction for this long ends the exchange.
+    pub idle_timeout: Duration,
+    /// How long an idle upstream connection is kept: below the upstream's own limit.
+    pub pool_idle: Duration,
+    pub max_request_body_bytes: u64,
+}
+
+impl Default for ExchangeSpec {
+    fn default() -> Self {
+        Self {
+            host: HostPolicy::Pass,
+            connect_timeout: Duration::from_secs(1),
+            response_timeout: None,
+            idle_timeout: Duration::from_secs(300),
+            pool_idle: Duration::from_secs(3),
+            max_request_body_bytes: 64 << 20,
+        }
+    }
+}
+
+/// What the agent sees as `Host`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostPolicy {
+    /// What the client sent.
+    Pass,
+    /// The endpoint's own authority.
+    Endpoint,
+    /// A fixed name.
+    Fixed(String),
+}

@@ -1,0 +1,134 @@
+//! The immutable routing table and the cell it is swapped in.
+//!
+//! Everything that a request needs is here ready-made: compiled matchers, bucket ranges, counters
+//! and header values. A request takes one snapshot and never looks anything up by name.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use http::{HeaderMap, HeaderValue, Method};
+
+use super::bucket::Bucketer;
+use super::ids::{AgentId, EnvironmentId, SegmentId, VersionId};
+use super::matcher::Matcher;
+use super::segment::Segment;
+use super::spec::{AgentSpec, Attribute, EndpointAddress};
+use super::split::Split;
+use crate::telemetry::stats::{AgentStats, VersionStats};
+
+/// Where the control plane publishes and the workers read.
+pub type SharedTable = Arc<ArcSwap<RoutingTable>>;
+
+/// One published state of all agents.
+pub struct RoutingTable {
+    /// Grows by one with each table published; never reused within a process.
+    pub epoch: u64,
+    pub config_hash: Arc<str>,
+    /// Sorted by environment, then agent; `matcher` answers with indexes into it.
+    pub agents: Vec<Arc<Agent>>,
+    pub(super) matcher: Matcher,
+}
+
+/// One agent, ready to decide.
+pub struct Agent {
+    pub spec: Arc<AgentSpec>,
+    pub stats: Arc<AgentStats>,
+    pub versions: Vec<Version>,
+    /// Index into `versions`.
+    pub stable: usize,
+    pub bucketer: Bucketer,
+    pub key: Vec<Attribute>,
+    /// Whether some key source needs the JSON body.
+    pub key_wants_json: bool,
+    pub rules: Vec<Rule>,
+    /// Whom the split is for, and its bucket ranges over `versions`.
+    pub include: Vec<usize>,
+    pub exclude: Vec<usize>,
+    pub split: Split,
+    pub segments: Vec<(SegmentId, Segment)>,
+}
+
+impl Agent {
+    pub fn id(&self) -> &AgentId {
+        &self.spec.id
+    }
+    pub fn environment(&self) -> &EnvironmentId {
+        &self.spec.environment
+    }
+}
+
+pub struct Version {
+    pub id: VersionId,
+    pub endpoints: Vec<Endpoint>,
+    pub stats: Arc<VersionStats>,
+    /// The ready value of `x-pointsman-version`.
+    pub header: HeaderValue,
+}
+
+pub struct Endpoint {
+    pub address: EndpointAddress,
+    /// Stable name of the address for per-worker pools: the same address has the same id in every table.
+    pub id: u64,
+    /// What `Host` says under `HostPolicy::Endpoint`.
+    pub authority: HeaderValue,
+}
+
+/// A segment rule with its indexes resolved.
+pub struct Rule {
+    pub segment: usize,
+    /// `None` when the version is barred: the rule is passed over.
+    pub version: Option<usize>,
+}
+
+/// What a decision may look at. Borrowed from the request; nothing is copied.
+#[derive(Clone, Copy)]
+pub struct Head<'a> {
+    pub method: &'a Method,
+    /// Without port, as sent.
+    pub host: &'a str,
+    pub path: &'a str,
+    pub query: Option<&'a str>,
+    pub headers: &'a HeaderMap,
+    pub client: IpAddr,
+    /// The parsed body, where the agent's key wants it and it could be had.
+    pub json: Option<&'a serde_json::Value>,
+    /// The caller's randomness, for the `request` key.
+    pub nonce: u64,
+}
+
+/// Which version answers, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Index into `Agent::versions`.
+    pub version: usize,
+    /// `None` where no key was needed or found.
+    pub bucket: Option<u32>,
+    pub reason: Reason,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Index into `Agent::rules`.
+    Rule(usize),
+    /// The bucket's arm of the split.
+    Split,
+    /// The split is not for this request's segments.
+    NotInAudience,
+    /// No key source was present: stable, never the canary.
+    NoKey,
+    /// Nothing but stable to choose.
+    Stable,
+}
+
+impl RoutingTable {
+    /// The agent for a request that came in on a listener of `environment`.
+    pub fn route(&self, environment: &EnvironmentId, head: &Head<'_>) -> Option<&Arc<Agent>> {
+        let index = self.matcher.find(environment, head)?;
+        self.agents.get(index)
+    }
+
+    pub fn agent(&self, environment: &str, agent: &str) -> Option<&Arc<Agent>> {
+        self.agents.iter().find(|a| a.environment().as_str() == environment && a.id().as_str() == agent)
+    }
+}

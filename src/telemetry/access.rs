@@ -1,0 +1,1 @@
+//! The access log: one JSON line per exchange, written off the request path.

@@ -1,0 +1,1 @@
+//! Where `tracing` events go.
