@@ -1,7 +1,18 @@
 //! Counters, metrics and logs. Imported by every room; imports none.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`stats`] | per-version counters and histograms, written by the workers |
+//! | [`counters`] | what the proxy counts about itself, and the closed list of its error codes |
+//! | [`bell`] | how a worker wakes the judge |
+//! | [`reload`] | how the last reload of the file went |
+//! | [`metrics`] | the scrape: all of the above as Prometheus text |
+//! | [`access`] | one JSON line per exchange, off the request path |
+//! | [`logging`] | where `tracing` events go |
 
 pub mod access;
 pub mod bell;
+pub mod counters;
 pub mod logging;
 pub mod metrics;
 pub mod reload;

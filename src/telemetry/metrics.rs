@@ -1,1 +1,185 @@
-//! The Prometheus side of the figures.
+//! The Prometheus side of the figures: everything is read at the scrape, nothing is kept for it.
+//!
+//! The counters live where they are written ([`super::stats`], [`super::counters`], [`super::reload`],
+//! [`super::access`]); what other rooms know (the table's weights, how deployments stand) comes from
+//! sources that the wiring sets. A scrape takes no lock that a request could wait for.
+//!
+//! Bound on series: the first [`MAX_LABELLED`] versions that served anything have series of their own, and
+//! keep them until they are gone; later ones add to `agent="_other",version="_other"` of their environment.
+//! A version costs at most 66 request counters (in practice under ten), two histograms of 22 and a gauge.
+//! Gauges of weights, deployments and guards are cut off at the same number, in label order.
+
+mod bound;
+mod deployments;
+mod family;
+mod instance;
+mod versions;
+
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus::core::Collector;
+use prometheus::{Registry, TextEncoder};
+
+use super::access::AccessCounters;
+use super::counters::ProxyCounters;
+use super::reload::ReloadStatus;
+use super::stats::{StatsRegistry, VersionLabels};
+
+/// How many versions, agents, weights or guards may have series of their own.
+pub const MAX_LABELLED: usize = 2_000;
+
+/// The content type of [`Metrics::render`].
+pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+
+/// What the scrape shows of the live routing table.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TableFigures {
+    pub epoch: u64,
+    pub config_hash: Arc<str>,
+    pub weights: Vec<VersionWeight>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct VersionWeight {
+    pub labels: VersionLabels,
+    /// 0..=1 of the agent's eligible requests.
+    pub ratio: f64,
+}
+
+/// What the scrape shows of one deployment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeploymentFigures {
+    pub labels: VersionLabels,
+    /// The deployment's state in snake case, e.g. `progressing` or `rolled_back`.
+    pub state: Cow<'static, str>,
+    /// The share that it has now, 0..=1.
+    pub weight_ratio: f64,
+    pub guards: Vec<GuardFigures>,
+    /// All rollbacks of this *agent* so far, by cause. Must not shrink while the process lives; where an
+    /// agent has several deployments, each may tell the same figures.
+    pub rollbacks: Vec<RollbackCount>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct GuardFigures {
+    /// Names the guard within its deployment, e.g. `error_rate above 5% for 5m`.
+    pub guard: String,
+    /// In the metric's own unit: a ratio, or seconds. `None` while there is nothing to measure.
+    pub value: Option<f64>,
+    pub limit: Option<f64>,
+    /// How much of the evidence that a breach takes is there; 1 or more is a breach.
+    pub evidence_ratio: Option<f64>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct RollbackCount {
+    pub cause: Cow<'static, str>,
+    pub count: u64,
+}
+
+/// Everything that `/metrics` shows.
+pub struct Metrics {
+    registry: Registry,
+    table: Arc<Source<TableFigures>>,
+    deployments: Arc<Source<Vec<DeploymentFigures>>>,
+    access: Arc<Mutex<Option<Arc<AccessCounters>>>>,
+}
+
+impl Metrics {
+    pub fn new(stats: Arc<StatsRegistry>, reloads: Arc<ReloadStatus>, proxy: Arc<[ProxyCounters]>) -> Self {
+        Self::with_limit(stats, reloads, proxy, MAX_LABELLED)
+    }
+
+    fn with_limit(
+        stats: Arc<StatsRegistry>,
+        reloads: Arc<ReloadStatus>,
+        proxy: Arc<[ProxyCounters]>,
+        limit: usize,
+    ) -> Self {
+        let (table, deployments, access) = (Arc::default(), Arc::default(), Arc::default());
+        let metrics = Self { registry: Registry::new(), table, deployments, access };
+        let own: [Box<dyn Collector>; 4] = [
+            Box::new(versions::VersionCollector::new(stats, limit)),
+            Box::new(instance::InstanceCollector::new(instance::Sources {
+                reloads,
+                proxy,
+                access: metrics.access.clone(),
+                table: metrics.table.clone(),
+                limit,
+            })),
+            Box::new(deployments::DeploymentCollector::new(metrics.deployments.clone(), limit)),
+            Box::new(prometheus::process_collector::ProcessCollector::for_self()),
+        ];
+        for collector in own {
+            // Only names that clash can be refused, and these are constants that every unit test registers.
+            metrics.register(collector).expect("the metrics of this room have distinct names");
+        }
+        metrics
+    }
+
+    /// Adds a collector of another room.
+    pub fn register(&self, collector: Box<dyn Collector>) -> prometheus::Result<()> {
+        self.registry.register(collector)
+    }
+
+    /// Where the live table's figures come from. Called at each scrape; must not call back into `Metrics`.
+    pub fn set_table_source(&self, source: Box<dyn Fn() -> TableFigures + Send + Sync>) {
+        self.table.set(source);
+    }
+
+    /// Where the deployments' figures come from. Called at each scrape; must not call back into `Metrics`.
+    pub fn set_deployment_source(&self, source: Box<dyn Fn() -> Vec<DeploymentFigures> + Send + Sync>) {
+        self.deployments.set(source);
+    }
+
+    /// The access log's counts, where one is written. Replaces those of an earlier log.
+    pub fn set_access_log(&self, counters: Arc<AccessCounters>) {
+        *lock(&self.access) = Some(counters);
+    }
+
+    /// The scrape's answer, in the text format ([`CONTENT_TYPE`]).
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        for family in self.registry.gather() {
+            let whole = text.len();
+            if let Err(error) = TextEncoder::new().encode_utf8(std::slice::from_ref(&family), &mut text) {
+                // One broken family must not cost the others.
+                text.truncate(whole);
+                tracing::warn!(family = family.name(), %error, "a metric family cannot be shown");
+            }
+        }
+        text
+    }
+}
+
+/// A function that the wiring sets after construction, so that telemetry need not know the rooms.
+struct Source<T>(Mutex<Option<SourceFn<T>>>);
+
+type SourceFn<T> = Arc<dyn Fn() -> T + Send + Sync>;
+
+impl<T> Default for Source<T> {
+    fn default() -> Self {
+        Self(Mutex::new(None))
+    }
+}
+
+impl<T> Source<T> {
+    fn set(&self, source: Box<dyn Fn() -> T + Send + Sync>) {
+        *lock(&self.0) = Some(source.into());
+    }
+
+    /// `None` until set. The lock is not held while the source runs.
+    fn read(&self) -> Option<T> {
+        let source = lock(&self.0).clone();
+        source.map(|source| source())
+    }
+}
+
+/// All that is kept under these locks is replaced whole, so a panic cannot leave it half-done.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

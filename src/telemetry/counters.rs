@@ -1,0 +1,188 @@
+//! What the proxy counts about itself, and the closed list of the errors that it answers.
+//!
+//! Figures about a *version* are in [`super::stats`]; these are about connections, pools and requests
+//! that never got to a version. One [`ProxyCounters`] per worker (the acceptor may use any of them):
+//! any thread may add to any, and adding to one's own is an uncontended instruction.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Why Pointsman itself, and not an agent, answered. The `code` of the JSON body and of the metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum ErrorCode {
+    /// Not HTTP, or a request that must not be passed on.
+    BadRequest,
+    HeadTooLarge,
+    UriTooLong,
+    BodyTooLarge,
+    /// The request head did not come in time.
+    HeadTimeout,
+    /// The request body stood still for too long.
+    BodyTimeout,
+    /// `CONNECT` and the like.
+    MethodNotSupported,
+    /// An HTTP version that the listener does not speak.
+    VersionNotSupported,
+    ExpectationFailed,
+    /// No agent's match takes the request.
+    NoRoute,
+    /// The chosen version has no endpoint.
+    NoEndpoint,
+    ConnectFailed,
+    ConnectTimeout,
+    ResponseTimeout,
+    /// The upstream connection ended before a whole response head.
+    UpstreamReset,
+    /// The upstream's answer is not HTTP, or must not be passed on.
+    BadResponse,
+    /// A limit of our own is reached.
+    Overloaded,
+    /// The instance is stopping.
+    Draining,
+    /// A defect of ours.
+    Internal,
+}
+
+impl ErrorCode {
+    pub const ALL: [Self; 19] = [
+        Self::BadRequest,
+        Self::HeadTooLarge,
+        Self::UriTooLong,
+        Self::BodyTooLarge,
+        Self::HeadTimeout,
+        Self::BodyTimeout,
+        Self::MethodNotSupported,
+        Self::VersionNotSupported,
+        Self::ExpectationFailed,
+        Self::NoRoute,
+        Self::NoEndpoint,
+        Self::ConnectFailed,
+        Self::ConnectTimeout,
+        Self::ResponseTimeout,
+        Self::UpstreamReset,
+        Self::BadResponse,
+        Self::Overloaded,
+        Self::Draining,
+        Self::Internal,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad_request",
+            Self::HeadTooLarge => "head_too_large",
+            Self::UriTooLong => "uri_too_long",
+            Self::BodyTooLarge => "body_too_large",
+            Self::HeadTimeout => "head_timeout",
+            Self::BodyTimeout => "body_timeout",
+            Self::MethodNotSupported => "method_not_supported",
+            Self::VersionNotSupported => "version_not_supported",
+            Self::ExpectationFailed => "expectation_failed",
+            Self::NoRoute => "no_route",
+            Self::NoEndpoint => "no_endpoint",
+            Self::ConnectFailed => "connect_failed",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::ResponseTimeout => "response_timeout",
+            Self::UpstreamReset => "upstream_reset",
+            Self::BadResponse => "bad_response",
+            Self::Overloaded => "overloaded",
+            Self::Draining => "draining",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// The HTTP status that goes with the code.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::BadRequest => 400,
+            Self::NoRoute => 404,
+            Self::HeadTimeout | Self::BodyTimeout => 408,
+            Self::BodyTooLarge => 413,
+            Self::UriTooLong => 414,
+            Self::ExpectationFailed => 417,
+            Self::HeadTooLarge => 431,
+            Self::Internal => 500,
+            Self::MethodNotSupported => 501,
+            Self::ConnectFailed | Self::UpstreamReset | Self::BadResponse => 502,
+            Self::NoEndpoint | Self::Overloaded | Self::Draining => 503,
+            Self::ConnectTimeout | Self::ResponseTimeout => 504,
+            Self::VersionNotSupported => 505,
+        }
+    }
+}
+
+/// One worker's counts. Aligned, so that no two workers' counts share a cache line.
+#[derive(Default)]
+#[repr(align(64))]
+pub struct ProxyCounters {
+    /// Client connections taken from the kernel and served.
+    pub client_accepted: AtomicU64,
+    /// Those that ended. Open connections are the difference, over all workers.
+    pub client_closed: AtomicU64,
+    /// Client connections closed unserved: over the limit, or no worker to take them.
+    pub client_refused: AtomicU64,
+    pub upstream_opened: AtomicU64,
+    /// Exchanges that took an idle connection from the pool.
+    pub upstream_reused: AtomicU64,
+    /// Idle connections that turned out to be closed by the upstream when taken or probed.
+    pub upstream_stale: AtomicU64,
+    /// Requests sent again after a failure that allowed it.
+    pub retries: AtomicU64,
+    errors: [AtomicU64; ErrorCode::ALL.len()],
+}
+
+impl ProxyCounters {
+    /// One for each worker.
+    pub fn for_workers(workers: usize) -> Arc<[Self]> {
+        (0..workers.max(1)).map(|_| Self::default()).collect()
+    }
+
+    /// Counts an error that was answered by ourselves.
+    pub fn error(&self, code: ErrorCode) {
+        add(&self.errors[code as usize]);
+    }
+
+    pub fn errors(&self, code: ErrorCode) -> u64 {
+        self.errors[code as usize].load(Ordering::Relaxed)
+    }
+}
+
+/// Adds one: the only thing that is ever done to these counters.
+pub fn add(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn each_code_has_its_own_place_and_name_and_an_error_status() {
+        for (index, code) in ErrorCode::ALL.iter().enumerate() {
+            assert_eq!(*code as usize, index, "{code:?}");
+            assert!((400..600).contains(&code.status()), "{code:?}");
+            assert!(code.as_str().bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{code:?}");
+        }
+        let names: HashSet<_> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(names.len(), ErrorCode::ALL.len());
+    }
+
+    #[test]
+    fn an_error_is_counted_under_its_code_only() {
+        let counters = ProxyCounters::default();
+        counters.error(ErrorCode::NoRoute);
+        counters.error(ErrorCode::NoRoute);
+        for code in ErrorCode::ALL {
+            assert_eq!(counters.errors(code), if code == ErrorCode::NoRoute { 2 } else { 0 }, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn there_is_always_one_and_no_two_share_a_cache_line() {
+        assert_eq!(ProxyCounters::for_workers(0).len(), 1);
+        assert_eq!(ProxyCounters::for_workers(3).len(), 3);
+        assert_eq!(align_of::<ProxyCounters>(), 64);
+    }
+}
