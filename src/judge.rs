@@ -1,41 +1,150 @@
 //! Guards, windows, tests and verdicts. Pure: counts and times come in, verdicts go out.
+//!
+//! The caller hands [`Judge::observe`] the cumulative [`Counts`] of the canary and of stable, at any moment
+//! and as often as it likes, and asks for the [`Judge::verdict`] or, with words and figures, the
+//! [`Judge::readings`]. Times are `Duration`s since any origin of the caller's choice that never runs back.
+//!
+//! Two kinds of guard:
+//!
+//! - A *windowed threshold* compares the figure over the last `window` with a limit ([`window`]). It is what
+//!   people know; looked at often enough it will at some time trip by chance.
+//! - An *anytime-valid* guard has a `confidence`. It may be evaluated after every request, and the chance
+//!   that it ever trips during a deployment of a version that keeps the limit is at most 1 − confidence.
+//!   [`evidence`] has the mathematics against a fixed limit, [`against`] those against stable.
+//!
+//! What holds for all of them:
+//!
+//! - Every guard is a yes/no question to each request (failed? slower than the limit?), see [`counts`].
+//! - Missing data is [`Verdict::Hold`]: never a breach, never a pass.
+//! - A breach is latched: a later look cannot miss it. A deployment that goes on after one (an operator's
+//!   resume) takes a new [`Judge`], and with it a new allowance of false alarms; so does a restarted process.
+//! - Memory is O(1) per anytime-valid guard, and bounded per window (see [`window`]).
+//!
+//! Left out: what to do about a verdict (`control`), guards on outside figures, and cohorts. Requests are
+//! judged in the order in which they *end*. Where fast failures end long before slow successes, a canary's
+//! first outcomes would look worse than it is: so requests in flight count as good ones when their number
+//! reaches a new height. The other end is not corrected: when traffic stops at once, the slow requests end
+//! last, and a fixed limit on latency sees them in a row. A comparison with stable sees the same on both sides.
+
+mod against;
+mod counts;
+mod evidence;
+mod explain;
+mod interval;
+mod metric;
+mod reading;
+pub mod simulate;
+#[cfg(test)]
+mod tests;
+mod watch;
+mod window;
 
 use std::time::Duration;
 
-/// What a guard looks at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Metric {
-    ErrorRate,
-    LatencyP50,
-    LatencyP90,
-    LatencyP95,
-    LatencyP99,
-    TtfbP95,
-}
+use serde::Serialize;
+
+pub use counts::{Counts, Tally};
+pub use metric::{Metric, Unit, UnknownMetric};
+pub use reading::{Figures, Reading, Verdict, overall};
+pub use watch::GuardError;
+
+use watch::Watch;
+use window::Windows;
 
 /// A condition on a version's live figures that must hold.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct GuardSpec {
     pub metric: Metric,
     pub test: GuardTest,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum GuardTest {
     /// Breach when the figure over the last `window` is above `limit` and at least `min_requests` are in it.
-    Windowed { limit: Limit, window: Duration, min_requests: u64 },
+    Windowed {
+        limit: Limit,
+        #[serde(rename = "windowSeconds", serialize_with = "seconds")]
+        window: Duration,
+        min_requests: u64,
+    },
     /// Anytime-valid against a fixed limit: the chance of ever blaming a version that keeps the limit is at most 1 − confidence.
     Above { limit: Limit, confidence: f64 },
     /// Anytime-valid against stable: the canary's rate may exceed stable's by at most `margin`.
     /// For a latency metric `slower_than` says what counts as slow.
-    WorseThanStable { margin: f64, slower_than: Option<Duration>, confidence: f64 },
+    WorseThanStable {
+        margin: f64,
+        #[serde(rename = "slowerThanSeconds", serialize_with = "maybe_seconds")]
+        slower_than: Option<Duration>,
+        confidence: f64,
+    },
 }
 
 /// A limit in the metric's own unit.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Limit {
     /// For `error_rate`, 0..=1.
     Rate(f64),
     /// For latency metrics.
+    #[serde(rename = "seconds", serialize_with = "seconds")]
     Duration(Duration),
+}
+
+fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
+}
+
+fn maybe_seconds<S: serde::Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    duration.map(|d| d.as_secs_f64()).serialize(serializer)
+}
+
+/// The guards of one running deployment, and all that they remember.
+#[derive(Clone, Debug)]
+pub struct Judge {
+    watches: Vec<Watch>,
+    windows: Windows,
+}
+
+impl Judge {
+    /// Judges what comes after the two baselines. Stable's earlier figures still tell what to expect of it.
+    pub fn new(guards: &[GuardSpec], canary: &Counts, stable: &Counts, now: Duration) -> Self {
+        Self {
+            watches: guards.iter().map(|guard| Watch::new(*guard, canary, stable)).collect(),
+            windows: Windows::new(guards, canary, now),
+        }
+    }
+
+    /// Takes in the cumulative counts as of `now`. Nothing that came since the last look is lost,
+    /// however far apart the looks are.
+    pub fn observe(&mut self, now: Duration, canary: &Counts, stable: &Counts) {
+        self.windows.observe(now, canary);
+        for watch in &mut self.watches {
+            watch.observe(now, canary, stable, &self.windows);
+        }
+    }
+
+    /// Says that a step of the ramp begins: from here, each guard needs its number of requests anew to pass.
+    /// Evidence of trouble is kept.
+    pub fn step_started(&mut self) {
+        for watch in &mut self.watches {
+            watch.step_started();
+        }
+    }
+
+    /// Whether any guard is broken, as of the last look.
+    pub fn has_breached(&self) -> bool {
+        self.watches.iter().any(Watch::has_breached)
+    }
+
+    /// All guards together, without the words: cheap enough for every wake-up.
+    pub fn verdict(&self, now: Duration) -> Verdict {
+        Verdict::all(self.watches.iter().map(|watch| watch.verdict(now, &self.windows)))
+    }
+
+    /// One per guard, in the guards' order.
+    pub fn readings(&self, now: Duration) -> Vec<Reading> {
+        self.watches.iter().map(|watch| watch.reading(now, &self.windows)).collect()
+    }
 }

@@ -1,0 +1,402 @@
+//! The evidence that the canary is worse than stable, valid whenever one looks and whatever hits both.
+//!
+//! # What is tested
+//!
+//! Stable's rate of bad requests is not a constant: a bad hour of a backend that both versions use raises it.
+//! A confidence bound on stable's rate so far would then blame the canary for the hour. So the two are compared
+//! in matched time. Requests are gathered into blocks that hold some of each version, and the null hypothesis
+//! is: in each block the canary's rate exceeds stable's *in that block* by at most the margin δ. From block to
+//! block the rates may move as they like.
+//!
+//! # The e-variable of a block
+//!
+//! A block has nₐ requests of stable and n_b of the canary. For an alternative (a*, b*) with b* > a* + δ, let
+//! (a°, b°) with b° = a° + δ be the point of the null nearest to it, in Kullback–Leibler divergence weighted
+//! with nₐ and n_b. The likelihood ratio
+//!
+//! > E = Π over stable's requests of f(a*)/f(a°) · Π over the canary's of f(b*)/f(b°)
+//!
+//! has mean at most 1 under the null (Turner, Ly & Grünwald 2021, "Generic E-variables for exact sequential
+//! k-sample tests that allow for optional stopping", and their extension to effect sizes): the mean factor of a
+//! request is linear in its rate, 1 − κₐ·(θ − a°) for stable and 1 + κ_b·(θ − b°) for the canary, with κ ≥ 0.
+//! So ln(mean of E) is concave along the boundary, and that (a°, b°) is nearest says that nₐκₐ = n_bκ_b, that
+//! is, that its slope is 0 there: the maximum is at (a°, b°), where it is 0. By concavity (Jensen) the same
+//! holds where rates move *within* the block, as long as their means keep the null.
+//!
+//! With many requests of stable to one of the canary, a° stays near a*, and the test is nearly as sharp as one
+//! against a known rate. When stable fails too, its factors fall as fast as the canary's rise: no blame.
+//!
+//! Blocks multiply, and the mixture over starting blocks and alternatives is that of [`super::evidence`], with
+//! the same guarantee by Ville's inequality. a* is what stable did in earlier blocks, forgetting slowly; it is
+//! fixed before the block, so the e-variable is valid however wrong it is; it only costs power. That stable
+//! never failed is therefore no obstacle: a* is then small, and p₀ near the margin.
+//!
+//! # When a block ends
+//!
+//! By counts of requests alone, never by how they ended: with at least one of each, and half as many of stable
+//! to one of the canary as has been usual, or [`CANARY_MAX`] of the canary. While no canary request has come,
+//! only the last [`STABLE_KEPT`] to twice as many of stable are kept, so that a rare canary request is compared
+//! with its own time. One block may straddle the onset of a common outage; it gives one canary request's worth
+//! of evidence, and the next block takes it back.
+//!
+//! # When stable is silent
+//!
+//! At 100 % there may be no request to stable, and a block would never end. Once so many canary requests came
+//! without one of stable's that at the usual ratio this is a chance of about e⁻¹⁶, they are tested alone, against
+//! stable's anytime-valid upper bound over all that is known of it, plus the margin (design §8), until stable
+//! speaks again. Here, and only here, an outage that would have hit stable too is the canary's. Half of
+//! α = 1 − confidence is spent on blocks, a quarter on stable's bound and a quarter on the test against it.
+//!
+//! Without a single request to stable, ever, nothing is known and nothing is judged.
+
+use super::evidence::{
+    ALTERNATIVES, Evidence, LogFactors, Odds, alternatives, log_threshold, share_of_threshold, within_margin,
+};
+use super::{Tally, interval};
+
+/// A block is judged with this many canary requests even if few of stable came with them.
+const CANARY_MAX: u64 = 8;
+
+/// How many requests of stable wait for the canary, at least.
+const STABLE_KEPT: u64 = 512;
+
+/// Stable's running rate forgets by half when it stands for this many requests.
+const EXPECTED_MAX: u64 = 2_000;
+
+/// The usual ratio forgets by half at this many canary requests.
+const RATIO_CANARY_MAX: f64 = 64.0;
+
+/// How unusual a silence of stable must be before the canary is judged alone, in nats.
+const SILENCE_NATS: f64 = 16.0;
+
+/// With a null rate above this there is no worse to be told apart.
+const NULL_RATE_MAX: f64 = 0.9;
+
+/// An anytime-valid test of the canary against stable.
+#[derive(Clone, Debug)]
+pub(super) struct AgainstTest {
+    margin: f64,
+    alpha: f64,
+    blocks: Evidence,
+    block: Block,
+    expected: Expected,
+    ratio: Ratio,
+    alone: Evidence,
+    /// Whether stable is silent, and what the canary is tested against meanwhile.
+    silence: Option<Reference>,
+    /// All that is known of stable.
+    history: Tally,
+    judged: u64,
+}
+
+impl AgainstTest {
+    /// `history` is what stable did before; it shapes expectations only.
+    pub(super) fn new(margin: f64, confidence: f64, history: Tally) -> Self {
+        Self {
+            margin: margin.max(0.0),
+            alpha: (1.0 - confidence).clamp(1e-12, 1.0),
+            blocks: Evidence::new(),
+            block: Block::default(),
+            expected: Expected::from(history),
+            ratio: Ratio { stable: 1.0, canary: 1.0 },
+            alone: Evidence::new(),
+            silence: None,
+            history,
+            judged: 0,
+        }
+    }
+
+    /// Takes in what ended since the last look.
+    pub(super) fn take(&mut self, canary: Tally, stable: Tally) {
+        if stable.requests > 0 {
+            self.silence = None;
+            self.history = self.history.plus(stable);
+            let forgotten = self.block.add_stable(stable);
+            self.expected.take(forgotten);
+        }
+        self.block.canary = self.block.canary.plus(canary);
+        if self.block.canary.requests == 0 {
+            return;
+        }
+        if self.block.stable().requests > 0 {
+            if self.block.is_ready(&self.ratio) {
+                self.judge_block();
+            }
+        } else if self.silence.is_some() || self.block.canary.requests as f64 >= self.ratio.patience() {
+            self.judge_alone();
+        }
+    }
+
+    /// From 0 to 1, on the logarithm's scale; a breach at 1.
+    pub(super) fn evidence(&self) -> f64 {
+        let confidence = 1.0 - self.alpha;
+        let blocks = share_of_threshold(self.blocks.log_value(), log_threshold(confidence, 2.0));
+        blocks.max(share_of_threshold(self.alone.log_value(), log_threshold(confidence, 4.0)))
+    }
+
+    /// Canary requests that were compared with something.
+    pub(super) fn judged(&self) -> u64 {
+        self.judged
+    }
+
+    /// How many requests of stable come with `canary` requests, as has been usual; none while it is silent.
+    pub(super) fn usual_stable(&self, canary: u64) -> u64 {
+        if self.silence.is_some() { 0 } else { (self.ratio.stable_per_canary() * canary as f64).ceil() as u64 }
+    }
+
+    fn judge_block(&mut self) {
+        let block = std::mem::take(&mut self.block);
+        let (canary, stable) = (block.canary, block.stable());
+        let factors = block_factors(self.expected.rate(), self.margin, canary, stable);
+        self.blocks.take(canary.requests, &factors);
+        self.expected.take(stable);
+        self.ratio.take(canary.requests, stable.requests);
+        self.judged = self.judged.saturating_add(canary.requests);
+    }
+
+    fn judge_alone(&mut self) {
+        let canary = std::mem::take(&mut self.block).canary;
+        let (history, margin, alpha) = (self.history, self.margin, self.alpha / 4.0);
+        let reference = self.silence.get_or_insert_with(|| Reference::of(history, margin, alpha));
+        let Some(odds) = &reference.odds else { return };
+        self.alone.take(canary.requests, &odds.log_factors(canary));
+        self.judged = self.judged.saturating_add(canary.requests);
+    }
+}
+
+/// What the canary is held against while stable is silent; no odds where too little is known of stable.
+#[derive(Clone, Debug)]
+struct Reference {
+    odds: Option<Odds>,
+}
+
+impl Reference {
+    fn of(history: Tally, margin: f64, alpha: f64) -> Self {
+        let null_rate = interval::anytime(history, alpha).1 + margin;
+        Self { odds: (null_rate <= NULL_RATE_MAX).then(|| Odds::against(null_rate)) }
+    }
+}
+
+/// What waits to be compared.
+#[derive(Clone, Debug, Default)]
+struct Block {
+    canary: Tally,
+    stable_before: Tally,
+    stable_recent: Tally,
+}
+
+impl Block {
+    fn stable(&self) -> Tally {
+        self.stable_before.plus(self.stable_recent)
+    }
+
+    /// Returns what was forgotten: requests of stable too long before any of the canary.
+    fn add_stable(&mut self, stable: Tally) -> Tally {
+        let mut forgotten = Tally::default();
+        if self.canary.requests == 0 && self.stable_recent.requests >= STABLE_KEPT {
+            forgotten = std::mem::replace(&mut self.stable_before, std::mem::take(&mut self.stable_recent));
+        }
+        self.stable_recent = self.stable_recent.plus(stable);
+        forgotten
+    }
+
+    /// Looks at the numbers of requests only.
+    fn is_ready(&self, ratio: &Ratio) -> bool {
+        let (canary, stable) = (self.canary.requests, self.stable().requests);
+        canary >= CANARY_MAX || 2.0 * stable as f64 >= ratio.stable_per_canary() * canary as f64
+    }
+}
+
+/// Stable's rate as its recent past leads one to expect it.
+#[derive(Clone, Debug)]
+struct Expected(Tally);
+
+impl From<Tally> for Expected {
+    fn from(history: Tally) -> Self {
+        let scale = (EXPECTED_MAX as f64 / history.requests.max(1) as f64).min(1.0);
+        let scaled = |count: u64| (count as f64 * scale).round() as u64;
+        Self(Tally::new(scaled(history.requests), scaled(history.bad)))
+    }
+}
+
+impl Expected {
+    fn take(&mut self, stable: Tally) {
+        self.0 = self.0.plus(stable);
+        while self.0.requests > EXPECTED_MAX {
+            self.0 = self.0.halved();
+        }
+    }
+
+    /// 5 % while nothing is known; never 0.
+    fn rate(&self) -> f64 {
+        (self.0.bad as f64 + 0.5) / (self.0.requests as f64 + 10.0)
+    }
+}
+
+/// How many requests of stable usually come to one of the canary.
+#[derive(Clone, Debug)]
+struct Ratio {
+    stable: f64,
+    canary: f64,
+}
+
+impl Ratio {
+    fn take(&mut self, canary: u64, stable: u64) {
+        self.canary += canary as f64;
+        self.stable += stable as f64;
+        if self.canary > RATIO_CANARY_MAX {
+            let keep = 0.5 * RATIO_CANARY_MAX / self.canary;
+            self.canary *= keep;
+            self.stable *= keep;
+        }
+    }
+
+    fn stable_per_canary(&self) -> f64 {
+        self.stable / self.canary
+    }
+
+    /// After this many canary requests in a row, stable is silent: at its usual share s the chance of it is
+    /// (1 − s)ⁿ < e⁻ⁿˢ.
+    fn patience(&self) -> f64 {
+        SILENCE_NATS * (1.0 + self.canary / self.stable)
+    }
+}
+
+fn block_factors(expected: f64, margin: f64, canary: Tally, stable: Tally) -> LogFactors {
+    let expected = within_margin(expected);
+    if expected + margin > NULL_RATE_MAX {
+        return [0.0; ALTERNATIVES];
+    }
+    alternatives(expected + margin).map(|worse| {
+        let null = nearest_null(stable.requests as f64, canary.requests as f64, expected, worse - margin, margin);
+        log_ratio(stable, expected, null) + log_ratio(canary, worse, null + margin)
+    })
+}
+
+/// ln of the likelihood of `tally` at one rate over that at another.
+fn log_ratio(tally: Tally, at: f64, over: f64) -> f64 {
+    tally.bad as f64 * (at / over).ln() + tally.good() as f64 * ((1.0 - at) / (1.0 - over)).ln()
+}
+
+/// Stable's rate a° in the point (a°, a° + δ) nearest to (a*, b*), where `high` = b* − δ > a* = `low`.
+///
+/// The root between `low` and `high` of nₐ(a − a*)/(a(1−a)) = n_b(b* − b)/(b(1−b)) with b = a + δ. The divergence
+/// is convex, so the difference of the two sides grows with a. Newton's steps, kept inside a shrinking bracket;
+/// at δ = 0 the first guess, the weighted mean, is the root.
+fn nearest_null(stable: f64, canary: f64, low: f64, high: f64, margin: f64) -> f64 {
+    let (mut below, mut above) = (low, high);
+    let mut a = (stable * low + canary * high) / (stable + canary);
+    // Each step that Newton does not make well is a halving: 60 of them exhaust the precision.
+    for _ in 0..60 {
+        let b = a + margin;
+        let (spread_a, spread_b) = (a * (1.0 - a), b * (1.0 - b));
+        let slope = stable * (a - low) / spread_a - canary * (high - a) / spread_b;
+        if slope > 0.0 {
+            above = a;
+        } else {
+            below = a;
+        }
+        let curvature = stable * (spread_a - (a - low) * (1.0 - 2.0 * a)) / (spread_a * spread_a)
+            + canary * (spread_b + (high - a) * (1.0 - 2.0 * b)) / (spread_b * spread_b);
+        let newton = a - slope / curvature;
+        let next = if newton > below && newton < above { newton } else { 0.5 * (below + above) };
+        if (next - a).abs() <= 1e-13 * a {
+            return next;
+        }
+        a = next;
+    }
+    a
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The mean of the block's e-variable at the given rates, for the k-th alternative.
+    fn mean(expected: f64, margin: f64, canary: u64, stable: u64, rates: (f64, f64), k: usize) -> f64 {
+        let factor = |canary: Tally, stable: Tally| {
+            // One request's factor depends on the block's numbers, so take it as a difference.
+            let sizes = (Tally::new(canary.requests, 0), Tally::new(stable.requests, 0));
+            (block_factors(expected, margin, canary, stable)[k], block_factors(expected, margin, sizes.0, sizes.1)[k])
+        };
+        let (all_good, _) = factor(Tally::new(canary, 0), Tally::new(stable, 0));
+        let (canary_bad, _) = factor(Tally::new(canary, 1), Tally::new(stable, 0));
+        let (stable_bad, _) = factor(Tally::new(canary, 0), Tally::new(stable, 1));
+        // ln mean = ln(all good) + n_b ln(1 + θ_b(r_b − 1)) + nₐ ln(1 + θₐ(rₐ − 1)), r the bad-to-good ratios.
+        let (bad_c, bad_s) = ((canary_bad - all_good).exp(), (stable_bad - all_good).exp());
+        all_good
+            + canary as f64 * (rates.1 * (bad_c - 1.0)).ln_1p()
+            + stable as f64 * (rates.0 * (bad_s - 1.0)).ln_1p()
+    }
+
+    #[test]
+    fn no_rates_that_keep_the_margin_give_a_block_a_mean_above_one() {
+        for margin in [0.0, 0.001, 0.01, 0.2] {
+            for expected in [1e-4, 0.005, 0.1, 0.6] {
+                for (canary, stable) in [(1, 1), (1, 19), (1, 999), (8, 1), (40, 3), (500, 9_500)] {
+                    for k in 0..ALTERNATIVES {
+                        for step in 0..=200 {
+                            let theta = f64::from(step) / 200.0;
+                            let worst = (theta + margin).min(1.0);
+                            let mean = mean(expected, margin, canary, stable, (theta, worst), k);
+                            assert!(mean < 1e-9, "δ {margin} a* {expected} n {canary}:{stable} θ {theta}: {mean}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_mean_is_one_at_the_nearest_null() {
+        let (expected, margin) = (0.01, 0.01);
+        let worse = alternatives(expected + margin);
+        for (k, worse) in worse.into_iter().enumerate() {
+            let null = nearest_null(19.0, 1.0, expected, worse - margin, margin);
+            assert!(null > expected && null + margin < worse);
+            assert!(mean(expected, margin, 1, 19, (null, null + margin), k).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn without_margin_the_nearest_null_is_the_pooled_rate() {
+        let null = nearest_null(19.0, 1.0, 0.01, 0.5, 0.0);
+        assert!((null - (19.0 * 0.01 + 0.5) / 20.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_canary_waits_for_stable_and_is_judged_alone_only_after_an_unusual_silence() {
+        let mut test = AgainstTest::new(0.01, 0.999, Tally::new(100_000, 500));
+        for _ in 0..100 {
+            test.take(Tally::new(1, 0), Tally::new(3, 0));
+        }
+        assert_eq!(test.judged(), 100);
+        let mut alone = 0;
+        while test.judged() == 100 {
+            test.take(Tally::new(1, 0), Tally::default());
+            alone += 1;
+        }
+        assert!((17..40).contains(&alone), "{alone}");
+        assert_eq!(test.judged(), 100 + alone);
+        test.take(Tally::new(1, 0), Tally::new(3, 0));
+        assert!(test.silence.is_none());
+    }
+
+    #[test]
+    fn with_no_word_of_stable_ever_nothing_is_judged() {
+        let mut test = AgainstTest::new(0.01, 0.999, Tally::default());
+        for _ in 0..1_000 {
+            test.take(Tally::new(1, 1), Tally::default());
+        }
+        assert_eq!((test.judged(), test.evidence()), (0, 0.0));
+    }
+
+    #[test]
+    fn stable_that_waits_for_a_canary_is_bounded() {
+        let mut test = AgainstTest::new(0.01, 0.999, Tally::default());
+        for _ in 0..100_000 {
+            test.take(Tally::default(), Tally::new(1, 0));
+        }
+        assert!(test.block.stable().requests <= 2 * STABLE_KEPT);
+    }
+}

@@ -1,0 +1,226 @@
+//! The evidence against a rate limit, valid whenever one looks.
+//!
+//! Null hypothesis: given all that ended before, the next request is bad with probability at most p₀. For an
+//! alternative p₁ > p₀ the factor e = p₁/p₀ for a bad and (1−p₁)/(1−p₀) for a good request has mean at most 1
+//! under the null, so the product of factors from any moment on is a non-negative supermartingale (Waudby-Smith
+//! & Ramdas 2024, "Estimating means of bounded random variables by betting").
+//!
+//! A defect may begin at any moment, so the evidence is a mixture over starting moments (Shin, Ramdas & Rinaldo
+//! 2023, "E-detectors"), each with a weight; a weight that has not been spent yet counts as itself. With
+//! weights that sum to at most 1 the whole,
+//!
+//! > M = unspent + mean over p₁ of Σₛ wₛ · Π(factors since s),
+//!
+//! starts at 1 and is a non-negative supermartingale, and by Ville's inequality the chance that it *ever*
+//! reaches 1/α under the null is at most α. Unlike an e-detector, which bounds how often it cries wolf, this
+//! spends weights that sum to 1 and so bounds whether it ever does.
+//!
+//! **Weights.** After N requests the unspent weight is W(N+1) with W(t) = 1/(1 + ¼ ln(1+t)). Its tail is heavier
+//! than that of 1/(t(t+1)): what a defect after 10,000 healthy requests costs is ln 10,000 + 3.8 nats instead
+//! of 2 · ln 10,000, which is some six requests sooner at 50 % errors against a limit of 5 %.
+//!
+//! **Batches.** Counts come in batches whose inner order is unknown. A start lies only between batches: its
+//! product takes in whole batches, and a product does not depend on the order within. The weight of a start is
+//! fixed by the number of requests *before* its batch, so it cannot depend on what is in it; and a batch ends
+//! by the clock or the caller's wake-up, that is, at a stopping time, where a supermartingale is one still.
+//! So Ville's inequality holds for the values at the looks. Batches of one are the full mixture.
+//!
+//! **Alternatives.** Five, spread over the log-odds between p₀ and 95 %: a defect between two of them costs a
+//! few per cent of the growth. Sums are kept as logarithms. O(1) memory and time per look.
+
+use super::Tally;
+
+/// How many alternatives are mixed.
+pub(super) const ALTERNATIVES: usize = 5;
+
+/// One logarithm for each alternative.
+pub(super) type LogFactors = [f64; ALTERNATIVES];
+
+/// Where the alternatives lie between p₀ (0) and the top (1), in log-odds.
+const SPREAD: [f64; ALTERNATIVES] = [0.08, 0.2, 0.4, 0.65, 1.0];
+
+/// The top alternative is this rate, or one unit of log-odds above p₀.
+const TOP_RATE: f64 = 0.95;
+
+/// No limit is taken as sharper than one in a million, nor as within one in a million of everything.
+const MARGIN_OF_RATES: f64 = 1e-6;
+
+/// How slowly the start weights are spent: the ¼ in W.
+const SPENDING: f64 = 0.25;
+
+/// A mixture over starting moments and alternatives.
+#[derive(Clone, Debug)]
+pub(super) struct Evidence {
+    /// Per alternative, ln Σₛ wₛ · Π(factors since s).
+    log_sums: LogFactors,
+    unspent: f64,
+    requests: u64,
+}
+
+impl Evidence {
+    pub(super) fn new() -> Self {
+        Self { log_sums: [f64::NEG_INFINITY; ALTERNATIVES], unspent: 1.0, requests: 0 }
+    }
+
+    /// Takes in a batch of `requests`, of which each alternative made these logarithms of its factors' product.
+    pub(super) fn take(&mut self, requests: u64, log_factors: &LogFactors) {
+        let unspent = unspent_after(self.requests.saturating_add(1));
+        let log_weight = (self.unspent - unspent).max(0.0).ln();
+        self.unspent = unspent;
+        self.requests = self.requests.saturating_add(requests);
+        for (log_sum, log_factor) in self.log_sums.iter_mut().zip(log_factors) {
+            *log_sum = log_add(*log_sum, log_weight) + log_factor;
+        }
+    }
+
+    /// ln M. Breach at ln(1/α).
+    pub(super) fn log_value(&self) -> f64 {
+        let log_share = -(ALTERNATIVES as f64).ln();
+        self.log_sums.iter().fold(self.unspent.ln(), |sum, log_sum| log_add(sum, log_sum + log_share))
+    }
+}
+
+fn unspent_after(requests: u64) -> f64 {
+    1.0 / (1.0 + SPENDING * (requests as f64).ln_1p())
+}
+
+/// ln(eᵃ + eᵇ)
+fn log_add(a: f64, b: f64) -> f64 {
+    let (low, high) = if a < b { (a, b) } else { (b, a) };
+    // e⁻⁴⁰ is below the precision of the sum; this also keeps −∞ − (−∞) out.
+    if low < high - 40.0 || low == f64::NEG_INFINITY { high } else { high + (low - high).exp().ln_1p() }
+}
+
+/// The alternatives to a null rate, all above it and below 1.
+pub(super) fn alternatives(null_rate: f64) -> [f64; ALTERNATIVES] {
+    let log_odds = |p: f64| (p / (1.0 - p)).ln();
+    let bottom = log_odds(within_margin(null_rate));
+    let top = log_odds(TOP_RATE).max(bottom + 1.0);
+    SPREAD.map(|at| 1.0 / (1.0 + (-(bottom + at * (top - bottom))).exp()))
+}
+
+pub(super) fn within_margin(rate: f64) -> f64 {
+    rate.clamp(MARGIN_OF_RATES, 1.0 - MARGIN_OF_RATES)
+}
+
+/// The logarithms of one bad and of one good request's factors against a fixed null rate.
+#[derive(Clone, Debug)]
+pub(super) struct Odds {
+    bad: LogFactors,
+    good: LogFactors,
+}
+
+impl Odds {
+    pub(super) fn against(null_rate: f64) -> Self {
+        let null_rate = within_margin(null_rate);
+        let alternatives = alternatives(null_rate);
+        Self {
+            bad: alternatives.map(|p| (p / null_rate).ln()),
+            good: alternatives.map(|p| ((1.0 - p) / (1.0 - null_rate)).ln()),
+        }
+    }
+
+    pub(super) fn log_factors(&self, batch: Tally) -> LogFactors {
+        let (bad, good) = (batch.bad as f64, batch.good() as f64);
+        std::array::from_fn(|k| bad * self.bad[k] + good * self.good[k])
+    }
+}
+
+/// An anytime-valid test of a fixed limit.
+#[derive(Clone, Debug)]
+pub(super) struct AboveTest {
+    odds: Odds,
+    evidence: Evidence,
+    log_threshold: f64,
+}
+
+impl AboveTest {
+    pub(super) fn new(null_rate: f64, confidence: f64) -> Self {
+        Self { odds: Odds::against(null_rate), evidence: Evidence::new(), log_threshold: log_threshold(confidence, 1.0) }
+    }
+
+    pub(super) fn take(&mut self, batch: Tally) {
+        if batch.requests > 0 {
+            self.evidence.take(batch.requests, &self.odds.log_factors(batch));
+        }
+    }
+
+    /// From 0 to 1, on the logarithm's scale; a breach at 1.
+    pub(super) fn evidence(&self) -> f64 {
+        share_of_threshold(self.evidence.log_value(), self.log_threshold)
+    }
+}
+
+/// ln of 1/α's multiple: where several tests share α, each gets its part.
+pub(super) fn log_threshold(confidence: f64, parts: f64) -> f64 {
+    (parts / (1.0 - confidence).clamp(1e-12, 1.0)).ln()
+}
+
+/// A test that needs no evidence at all (confidence 0) is reached at once.
+pub(super) fn share_of_threshold(log_value: f64, log_threshold: f64) -> f64 {
+    if log_threshold <= 0.0 { 1.0 } else { (log_value / log_threshold).max(0.0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn starts_at_one_and_never_spends_more_than_its_weight() {
+        let mut evidence = Evidence::new();
+        assert!(evidence.log_value().abs() < 1e-12);
+        // With factors of 1, whatever was spent is still there.
+        for batch in [1, 1, 7, 100, 1, 1_000_000, 3, u64::MAX, 1] {
+            evidence.take(batch, &[0.0; ALTERNATIVES]);
+            assert!(evidence.log_value().abs() < 1e-9, "{}", evidence.log_value());
+        }
+    }
+
+    #[test]
+    fn each_alternative_is_fair_at_the_limit() {
+        for null_rate in [1e-6, 0.001, 0.05, 0.5, 0.95, 0.99] {
+            let odds = Odds::against(null_rate);
+            for k in 0..ALTERNATIVES {
+                let mean = null_rate * odds.bad[k].exp() + (1.0 - null_rate) * odds.good[k].exp();
+                assert!((mean - 1.0).abs() < 1e-9, "{null_rate} {k} {mean}");
+                assert!(odds.bad[k] > 0.0 && odds.good[k] < 0.0);
+            }
+        }
+    }
+
+    #[test]
+    fn mean_over_every_short_history_is_one_at_the_limit() {
+        // Exact, not sampled: all 2¹² histories at p₀, each weighted with its probability.
+        let (null_rate, length) = (0.3, 12);
+        let mut mean = 0.0;
+        for history in 0u32..1 << length {
+            let mut test = AboveTest::new(null_rate, 0.99);
+            for request in 0..length {
+                test.take(Tally::new(1, u64::from(history >> request & 1)));
+            }
+            let bad = history.count_ones() as i32;
+            mean += null_rate.powi(bad) * (1.0 - null_rate).powi(length - bad) * test.evidence.log_value().exp();
+        }
+        assert!((mean - 1.0).abs() < 1e-9, "{mean}");
+    }
+
+    #[test]
+    fn a_batch_of_good_requests_cannot_overflow_or_breach() {
+        let mut test = AboveTest::new(0.05, 0.999);
+        for _ in 0..100 {
+            test.take(Tally::new(1_000_000_000_000, 0));
+        }
+        assert!(test.evidence.log_value().is_finite());
+        assert!(test.evidence() < 1e-9);
+    }
+
+    #[test]
+    fn a_limit_of_zero_or_one_is_no_trap() {
+        let mut none_allowed = AboveTest::new(0.0, 0.999);
+        none_allowed.take(Tally::new(1, 1));
+        assert!(none_allowed.evidence() >= 1.0);
+        let mut all_allowed = AboveTest::new(1.0, 0.999);
+        all_allowed.take(Tally::new(1_000, 1_000));
+        assert!(all_allowed.evidence() < 0.1);
+    }
+}

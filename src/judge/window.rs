@@ -1,0 +1,243 @@
+//! What came in over the last five minutes, or any other span.
+//!
+//! A window remembers the cumulative counts at moments about a thirtieth of its span apart; its figure is the
+//! difference between the last look and the newest such mark that is at least a span old. So it covers the
+//! span, and up to a thirtieth more; before a span has passed, all there is. A mark is always a look that took
+//! place, and what came between two looks belongs to the later one: nothing is lost, and no burst is cut.
+//!
+//! Bound: a mark is taken when a slice has passed since the one before, and the mark after next lies a whole
+//! slice later, so at most two fall into a slice and [`MARKS_MAX`] into a window, whatever the rhythm of the
+//! looks. A mark is 48 bytes, and 3.8 KiB more for each histogram that some guard of this window reads: 4 KiB
+//! for error rates, at most 244 KiB for one histogram, commonly half of that. Guards of one span share a window.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::counts::{Question, Tally, Timing, slower};
+use super::{Counts, GuardSpec, GuardTest};
+use crate::telemetry::stats::Distribution;
+
+const SLICES: u32 = 30;
+const MARKS_MAX: usize = 2 * SLICES as usize + 4;
+
+/// The windows of all guards, one for each span.
+#[derive(Clone, Debug)]
+pub(super) struct Windows(Vec<Window>);
+
+impl Windows {
+    pub(super) fn new(guards: &[GuardSpec], counts: &Counts, now: Duration) -> Self {
+        let mut windows: Vec<Window> = Vec::new();
+        for guard in guards {
+            let GuardTest::Windowed { window: span, .. } = guard.test else { continue };
+            let keep = Keep::of(Timing::of(guard.metric));
+            match windows.iter_mut().find(|window| window.span == span) {
+                Some(window) => window.keep = window.keep.and(keep),
+                None => windows.push(Window::new(span, keep)),
+            }
+        }
+        for window in &mut windows {
+            window.latest = Mark::new(now, counts, window.keep);
+        }
+        Self(windows)
+    }
+
+    pub(super) fn observe(&mut self, now: Duration, counts: &Counts) {
+        for window in &mut self.0 {
+            window.observe(now, counts);
+        }
+    }
+
+    pub(super) fn tally(&self, span: Duration, question: Question, now: Duration) -> Tally {
+        self.of(span).map_or_else(Tally::default, |window| window.tally(question, now))
+    }
+
+    pub(super) fn times(&self, span: Duration, timing: Timing, now: Duration) -> Option<Distribution> {
+        self.of(span)?.times(timing, now)
+    }
+
+    fn of(&self, span: Duration) -> Option<&Window> {
+        self.0.iter().find(|window| window.span == span)
+    }
+}
+
+/// Which histograms the marks hold.
+#[derive(Clone, Copy, Debug, Default)]
+struct Keep {
+    latency: bool,
+    first_byte: bool,
+}
+
+impl Keep {
+    fn of(timing: Option<Timing>) -> Self {
+        Self { latency: timing == Some(Timing::Total), first_byte: timing == Some(Timing::FirstByte) }
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self { latency: self.latency || other.latency, first_byte: self.first_byte || other.first_byte }
+    }
+}
+
+/// The cumulative counts at one look.
+#[derive(Clone, Debug, Default)]
+struct Mark {
+    at: Duration,
+    answers: Tally,
+    latency: Option<Distribution>,
+    first_byte: Option<Distribution>,
+}
+
+impl Mark {
+    fn new(at: Duration, counts: &Counts, keep: Keep) -> Self {
+        Self {
+            at,
+            answers: Question::Failed.ask(counts),
+            latency: keep.latency.then(|| counts.latency.clone()),
+            first_byte: keep.first_byte.then(|| counts.first_byte.clone()),
+        }
+    }
+
+    fn times(&self, timing: Timing) -> Option<&Distribution> {
+        match timing {
+            Timing::Total => self.latency.as_ref(),
+            Timing::FirstByte => self.first_byte.as_ref(),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Window {
+    span: Duration,
+    keep: Keep,
+    /// Oldest first; all older than `latest`. The first may be older than the span, the second is not.
+    marks: VecDeque<Mark>,
+    latest: Mark,
+}
+
+impl Window {
+    fn new(span: Duration, keep: Keep) -> Self {
+        Self { span, keep, marks: VecDeque::new(), latest: Mark::default() }
+    }
+
+    fn observe(&mut self, now: Duration, counts: &Counts) {
+        let slice_is_over = self.marks.back().is_none_or(|last| now >= last.at + self.span / SLICES);
+        let latest = std::mem::replace(&mut self.latest, Mark::new(now, counts, self.keep));
+        if slice_is_over {
+            self.marks.push_back(latest);
+        }
+        while self.marks.get(1).is_some_and(|second| second.at + self.span <= now) || self.marks.len() > MARKS_MAX {
+            self.marks.pop_front();
+        }
+    }
+
+    /// Where the window that ends `now` begins: the newest mark a span old, or else the oldest there is.
+    fn start(&self, now: Duration) -> &Mark {
+        let old_enough = |mark: &&Mark| mark.at + self.span <= now;
+        let newest = std::iter::once(&self.latest).chain(self.marks.iter().rev()).find(old_enough);
+        newest.or(self.marks.front()).unwrap_or(&self.latest)
+    }
+
+    fn tally(&self, question: Question, now: Duration) -> Tally {
+        match question {
+            Question::Failed => self.latest.answers.since(self.start(now).answers),
+            Question::SlowerThan(timing, limit) => {
+                self.times(timing, now).map_or_else(Tally::default, |times| slower(&times, limit))
+            }
+        }
+    }
+
+    fn times(&self, timing: Timing, now: Duration) -> Option<Distribution> {
+        Some(self.latest.times(timing)?.since(self.start(now).times(timing)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPAN: Duration = Duration::from_secs(300);
+
+    fn counts(judged: u64, errors: u64) -> Counts {
+        Counts { judged, errors, ..Counts::default() }
+    }
+
+    fn window() -> Window {
+        let mut window = Window::new(SPAN, Keep::default());
+        window.latest = Mark::new(Duration::ZERO, &counts(1_000, 500), Keep::default());
+        window
+    }
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn before_a_span_has_passed_it_holds_all_since_the_start() {
+        let mut window = window();
+        assert_eq!(window.tally(Question::Failed, at(0)), Tally::default());
+        window.observe(at(10), &counts(1_010, 501));
+        window.observe(at(200), &counts(1_100, 502));
+        assert_eq!(window.tally(Question::Failed, at(200)), Tally::new(100, 2));
+    }
+
+    #[test]
+    fn a_burst_is_in_the_window_for_its_span_and_then_out() {
+        let mut window = window();
+        for second in 1..=2_000 {
+            // 100 requests, half of them errors, within second 777.
+            let burst = if second >= 777 { 1 } else { 0 };
+            window.observe(at(second), &counts(1_000 + 100 * burst, 500 + 50 * burst));
+            let seen = window.tally(Question::Failed, at(second));
+            if (777..777 + 300).contains(&second) {
+                assert_eq!(seen, Tally::new(100, 50), "second {second}");
+            }
+            if second < 777 || second > 777 + 300 + 10 {
+                assert_eq!(seen, Tally::default(), "second {second}");
+            }
+            assert!(window.marks.len() <= MARKS_MAX);
+        }
+    }
+
+    #[test]
+    fn what_came_before_a_lull_is_not_taken_for_new_after_it() {
+        let mut window = window();
+        window.observe(at(1), &counts(1_100, 600));
+        window.observe(at(5_000), &counts(1_110, 600));
+        assert_eq!(window.tally(Question::Failed, at(5_000)), Tally::new(10, 0));
+        // No look for a span: nothing is known of it.
+        assert_eq!(window.tally(Question::Failed, at(6_000)), Tally::default());
+    }
+
+    #[test]
+    fn marks_stay_bounded_in_any_rhythm() {
+        for gap in [1, 7, 9_999, 10_000, 10_001, 19_999, 400_000] {
+            let mut window = window();
+            let mut now = Duration::ZERO;
+            for look in 0..2_000u64 {
+                now += Duration::from_millis(if look % 2 == 0 { gap } else { 20_001u64.saturating_sub(gap).max(1) });
+                window.observe(now, &counts(1_000 + look, 500));
+                assert!(window.marks.len() < MARKS_MAX, "gap {gap}: {}", window.marks.len());
+            }
+        }
+    }
+
+    #[test]
+    fn one_window_for_each_span_with_the_histograms_that_are_read() {
+        let guard = |metric, seconds| GuardSpec {
+            metric,
+            test: GuardTest::Windowed {
+                limit: crate::judge::Limit::Duration(at(1)),
+                window: at(seconds),
+                min_requests: 1,
+            },
+        };
+        let guards = [
+            guard(crate::judge::Metric::ErrorRate, 60),
+            guard(crate::judge::Metric::LatencyP95, 60),
+            guard(crate::judge::Metric::TtfbP95, 300),
+        ];
+        let windows = Windows::new(&guards, &Counts::default(), at(0));
+        assert_eq!(windows.0.len(), 2);
+        assert!(windows.0[0].latest.latency.is_some() && windows.0[0].latest.first_byte.is_none());
+        assert!(windows.0[1].latest.latency.is_none() && windows.0[1].latest.first_byte.is_some());
+    }
+}
