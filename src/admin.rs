@@ -1,1 +1,80 @@
 //! Operator HTTP: probes, metrics, and the API over `control`.
+//!
+//! Served on its own port by the control thread, so that a busy data plane does not slow an operator, nor an
+//! operator the data plane. Handlers are thin: wire → command → wire; none waits for anything but its own
+//! request's body. Every error is a problem document (RFC 9457) with a stable `code`.
+//!
+//! Bounds: [`serve::CONNECTIONS`] at once, [`BODY_LIMIT`] per request body, [`REQUEST_TIMEOUT`] per request.
+//!
+//! Left out: TLS, roles, and an OpenAPI document.
+
+pub mod auth;
+mod error;
+mod handlers;
+pub mod routes;
+pub mod serve;
+pub mod wire;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+
+use crate::control::service::Control;
+use crate::ready::Readiness;
+use crate::telemetry::reload::ReloadStatus;
+use auth::{Access, Auth};
+use error::Problem;
+pub use serve::serve;
+
+/// The largest request body that is read.
+pub const BODY_LIMIT: usize = 64 << 10;
+
+/// From the request's head to the answer's; only a client that is slow to send its body comes near it.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// All that the handlers may use.
+#[derive(Clone)]
+pub struct AdminState {
+    pub control: Control,
+    pub reloads: Arc<ReloadStatus>,
+    pub ready: Readiness,
+    /// Renders the Prometheus text format.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    pub auth: Auth,
+}
+
+pub fn router(state: AdminState) -> Router {
+    let mut router = Router::new();
+    for endpoint in routes::endpoints() {
+        let gate = Gate { auth: state.auth.clone(), access: endpoint.access };
+        router = router.route(endpoint.path, endpoint.serve.layer(from_fn_with_state(gate, admit)));
+    }
+    router
+        .fallback(|| async { Problem::no_such_path() })
+        .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(from_fn(in_time))
+        .with_state(state)
+}
+
+#[derive(Clone)]
+struct Gate {
+    auth: Auth,
+    access: Access,
+}
+
+async fn admit(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+    match gate.auth.check(gate.access, &request) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn in_time(request: Request, next: Next) -> Response {
+    let answer = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await;
+    answer.unwrap_or_else(|_| Problem::too_slow().into_response())
+}

@@ -9,6 +9,7 @@ pub mod decide;
 pub mod ids;
 pub mod key;
 pub mod matcher;
+pub mod parse;
 pub mod segment;
 pub mod spec;
 pub mod split;

@@ -2,7 +2,10 @@
 
 use std::borrow::Borrow;
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
+
+use super::parse::Misread;
 
 macro_rules! name_type {
     ($(#[$doc:meta])* $name:ident) => {
@@ -16,6 +19,10 @@ macro_rules! name_type {
             }
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+            /// The same text, shared rather than copied: for labels that live as long as the name.
+            pub fn shared(&self) -> Arc<str> {
+                self.0.clone()
             }
         }
         impl Borrow<str> for $name {
@@ -100,5 +107,85 @@ impl fmt::Display for Weight {
 impl fmt::Debug for Weight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Weight {
+    type Err = Misread;
+
+    /// `5%`, `0.001%`, `12.5%`: a decimal number of percent with at most three decimals.
+    fn from_str(text: &str) -> Result<Self, Misread> {
+        let wrong = |expected| Misread::new(text, expected);
+        let Some(percent) = text.strip_suffix('%') else {
+            return Err(wrong("a share with a percent sign, such as `5%` or `0.001%`"));
+        };
+        let percent = percent.trim_end();
+        let (whole, decimals) = percent.split_once('.').unwrap_or((percent, "0"));
+        let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+        if !digits(whole) || !digits(decimals) {
+            return Err(wrong("a decimal number of percent, such as `5%` or `12.5%`"));
+        }
+        if decimals.len() > 3 {
+            return Err(wrong("at most three decimals: a share is counted in steps of 0.001%"));
+        }
+        // A whole part with too many digits for a number is above 100 % as well.
+        let whole = whole.parse().unwrap_or(u32::MAX);
+        let thousandths = format!("{decimals:0<3}").parse().unwrap_or(0);
+        let weight = whole.checked_mul(1000).and_then(|w| w.checked_add(thousandths)).and_then(Self::new);
+        weight.ok_or_else(|| wrong("at most `100%`"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_read_to_a_thousandth_of_a_percent() {
+        let table = [
+            ("0%", 0),
+            ("0.001%", 1),
+            ("0.01%", 10),
+            ("5%", 5_000),
+            ("12.5%", 12_500),
+            ("12.50%", 12_500),
+            ("99.999%", 99_999),
+            ("100%", 100_000),
+            ("100.000%", 100_000),
+            ("005 %", 5_000),
+        ];
+        for (text, weight) in table {
+            assert_eq!(text.parse().map(Weight::get), Ok(weight), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_share_is_refused_with_what_was_expected() {
+        let table = [
+            ("5", "percent sign"),
+            ("", "percent sign"),
+            ("%", "decimal number"),
+            (".5%", "decimal number"),
+            ("5.%", "decimal number"),
+            ("-1%", "decimal number"),
+            ("+1%", "decimal number"),
+            ("1e2%", "decimal number"),
+            ("0.0001%", "three decimals"),
+            ("100.001%", "at most `100%`"),
+            ("4294967296%", "at most `100%`"),
+            ("99999999999999999999%", "at most `100%`"),
+        ];
+        for (text, expected) in table {
+            let error = text.parse::<Weight>().expect_err(text).to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_share_reads_back_as_it_is_shown(weight in 0..=BUCKETS) {
+            let weight = Weight::new(weight).expect("in range");
+            proptest::prop_assert_eq!(weight.to_string().parse(), Ok(weight));
+        }
     }
 }

@@ -113,19 +113,11 @@ pub struct VersionSpec {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum EndpointAddress {
-    /// `http://host:port`; the port is explicit here even where the author left out `:80`.
+    /// `http://host:port`; the port is explicit here even where the author left out `:80`. The host is a
+    /// name or an address as a resolver takes it: an IPv6 address stands here without its brackets.
     Http { host: String, port: u16 },
     /// `unix:/path`
     Unix(PathBuf),
-}
-
-impl std::fmt::Display for EndpointAddress {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Http { host, port } => write!(f, "http://{host}:{port}"),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

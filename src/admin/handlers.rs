@@ -1,0 +1,8 @@
+//! Thin: wire → command → wire.
+
+pub mod agents;
+pub mod config;
+pub mod deployments;
+pub mod explain;
+pub mod probes;
+pub mod table;

@@ -1,0 +1,3 @@
+//! Which version a given request would get, and why.
+
+pub async fn explain() {}
