@@ -1,1 +1,2 @@
 //! The subcommands.
+pub mod mock_agent;
