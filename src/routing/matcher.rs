@@ -6,8 +6,9 @@
 //! some request could match both of is ambiguous; [`Matcher::build`] names all of them.
 //!
 //! Hosts are compared in any case and without a closing dot, paths as sent and by whole segments. Of
-//! several headers of one name the first counts. Cost: two hash look-ups and one per path segment, however
-//! many agents; no allocation. Bounds: [`DEPTH_MAX`], [`HEADERS_MAX`], [`HEADER_SETS_MAX`].
+//! several headers of one name the first counts. Cost, however many agents: a hash look-up for the
+//! environment, one for each label of the host and one for each segment of the path; no allocation.
+//! Bounds: [`DEPTH_MAX`], [`HEADERS_MAX`], [`HEADER_SETS_MAX`].
 //!
 //! Not here: percent decoding and dot segments. A path that needs them matches as it stands.
 

@@ -68,6 +68,11 @@ impl Split {
         Ok(Self { pieces, sums: (scheme == Scheme::LaunchDarkly).then(|| running_sums(arms)) })
     }
 
+    /// The canonical layout of weights without versions: [`Split::pick`] answers with an arm's position.
+    pub fn numbered(scheme: Scheme, weights: &[Weight]) -> Result<Self, WeightsError> {
+        Self::canonical(scheme, &weights.iter().copied().enumerate().collect::<Vec<_>>())
+    }
+
     /// The live layout changed to the new weights, with the fewest buckets moved. A version that is not among
     /// the arms loses all it had.
     pub fn evolve(&self, arms: &[Arm]) -> Result<Self, WeightsError> {

@@ -1,7 +1,7 @@
 //! Routes in, matcher or all clashes out.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 
 use http::{HeaderName, HeaderValue};
 
@@ -111,13 +111,14 @@ impl Matcher {
     }
 }
 
-/// Routes by all that must be equal for two of them to be in one set.
+/// Routes by all that must be equal for two of them to be in one set. In order, so that the same clashes
+/// are found first each time.
 #[derive(Default)]
 struct Builder<'a> {
-    spots: HashMap<Spot<'a>, Vec<Draft<'a>>>,
+    spots: BTreeMap<Spot<'a>, Vec<Draft<'a>>>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Spot<'a> {
     environment: &'a EnvironmentId,
     host: Option<&'a str>,
