@@ -362,3 +362,6 @@ fn desired<'a>(config_hash: &Arc<str>, rollouts: impl Iterator<Item = &'a AgentR
     let agents: Vec<DesiredAgent> = rollouts.map(AgentRollout::desired).collect();
     Desired { config_hash: config_hash.clone(), agents }
 }
+
+#[cfg(test)]
+mod tests;
