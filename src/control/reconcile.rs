@@ -1,7 +1,7 @@
 //! The loop: a bell, a deadline or a command → judge, plan, publish.
 //!
 //! It takes no input but the state that [`Control`] holds, so looking once too often does no harm. Bounds: one
-//! look per [`MIN_GAP`], and at most a fifth of the thread's time where looks are dear; where nothing is live
+//! look per `MIN_GAP`, and at most a fifth of the thread's time where looks are dear; where nothing is live
 //! and nothing rings, it sleeps.
 
 use std::time::Duration;
