@@ -45,7 +45,7 @@ pub mod behaviour;
 #[path = "mock_agent/completion.rs"]
 mod completion;
 
-pub use behaviour::{Behaviour, Percent};
+pub use behaviour::Behaviour;
 
 /// A larger request body gets 413.
 pub const MAX_BODY_BYTES: usize = 1 << 20;

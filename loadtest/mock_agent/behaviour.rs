@@ -125,6 +125,10 @@ impl Wait {
 }
 
 impl Tokens {
+    /// More is cut to [`MAX_TOKENS`].
+    pub fn new(tokens: u32) -> Self {
+        Self(tokens.min(MAX_TOKENS))
+    }
     pub fn get(self) -> u32 {
         self.0
     }

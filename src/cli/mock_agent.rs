@@ -1,6 +1,7 @@
 //! `pointsman mock-agent`: an agent runtime to try things on, with the faults that one asks for.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::Context;
 
@@ -9,6 +10,9 @@ pub mod server;
 
 use server::behaviour::{Behaviour, Percent, Tokens, Wait};
 use server::{MAX_BODY_BYTES, MockAgent};
+
+/// How long answers under way may take after Ctrl-C.
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Run a mock agent: OpenAI-style completions with the latency and the errors that you ask for
 ///
@@ -71,12 +75,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         println!("mock agent {} on http://{}", args.name, agent.address);
         println!("  bodies to {} KiB; GET /behaviour shows, PUT and PATCH change how it behaves", MAX_BODY_BYTES >> 10);
         tokio::signal::ctrl_c().await.context("cannot wait for Ctrl-C")?;
-        // Streams under way may be long; whoever pressed Ctrl-C does not want to wait for them.
-        println!(
-            "stopped after {} completions, {} of them failed on purpose",
-            agent.counts.completions(),
-            agent.counts.failed()
-        );
+        let counts = agent.counts.clone();
+        // A stream under way may be long; whoever pressed Ctrl-C does not want to wait for it.
+        let _ = tokio::time::timeout(STOP_TIMEOUT, agent.stop()).await;
+        println!("stopped after {} completions, {} of them failed on purpose", counts.completions(), counts.failed());
         Ok(())
     })
 }

@@ -105,8 +105,11 @@ struct Cost {
 /// Runs the whole plan; `progress` is told of each row done, as (done, of).
 pub fn run(plan: &Plan, mut progress: impl FnMut(usize, usize)) -> Report {
     let traffics = traffics(plan);
-    let defects: Vec<(u64, f64)> =
-        plan.healthy_requests.iter().flat_map(|healthy| plan.defects.iter().map(|defect| (*healthy, *defect))).collect();
+    let defects: Vec<(u64, f64)> = plan
+        .healthy_requests
+        .iter()
+        .flat_map(|healthy| plan.defects.iter().map(|defect| (*healthy, *defect)))
+        .collect();
     let rows = traffics.len() * (plan.null_excesses.len() + defects.len());
     let mut report = Report::new(plan);
     let mut done = 0;
