@@ -18,11 +18,11 @@ use super::file::{self, File};
 use super::node::{Kind, Node};
 use super::scalar::{FromText, Text};
 use super::{AccessLogConfig, AdminConfig, Config, Limits, ListenerConfig, Secret};
-use crate::control::model::AgentIntent;
 use crate::routing::compile::compile;
 use crate::routing::ids::{AgentId, EnvironmentId};
-use crate::routing::spec::{CanaryShare, Desired, DesiredAgent};
+use crate::routing::spec::{Desired, DesiredAgent};
 use crate::telemetry::stats::StatsRegistry;
+use agent::Checked;
 use scope::Scope;
 
 const MAX_AGENTS: usize = 100_000;
@@ -38,12 +38,12 @@ pub(super) fn config(mut root: Node, hash: Arc<str>, report: &mut Report) -> Opt
     let file = without_agents(&mut root, |root| decode::<File>(root, "", at, report));
     let mut scope = Scope::of_file(&root, report);
 
-    let intents = check_agents(agents, &mut scope);
-    check_table(&intents, &mut scope);
+    let agents = check_agents(agents, &mut scope);
+    check_table(&agents, &mut scope);
     let file = file?;
     check_presence(&file, &mut scope);
     let listeners = listeners(file.listeners, &mut scope);
-    check_reach(&intents, &listeners, &mut scope);
+    check_reach(&agents, &listeners, &mut scope);
     let admin = admin(file.admin, &listeners, &mut scope);
 
     let cores = std::thread::available_parallelism().map_or(1, usize::from).min(256);
@@ -56,7 +56,7 @@ pub(super) fn config(mut root: Node, hash: Arc<str>, report: &mut Report) -> Opt
         version_header: file.version_header.unwrap_or(true),
         limits: limits(file.limits.unwrap_or_default(), &mut scope),
         access_log: file.access_log.map(access_log),
-        agents: intents,
+        agents: agents.into_iter().map(|checked| checked.intent).collect(),
     })
 }
 
@@ -100,30 +100,28 @@ fn without_agents<T>(root: &mut Node, decode_rest: impl FnOnce(&mut Node) -> T) 
     rest
 }
 
-fn check_agents(agents: Vec<DecodedAgent>, scope: &mut Scope<'_, '_>) -> Vec<AgentIntent> {
+fn check_agents(agents: Vec<DecodedAgent>, scope: &mut Scope<'_, '_>) -> Vec<Checked> {
     if agents.len() > MAX_AGENTS {
         scope.error("agents", format!("{} agents; expected at most {MAX_AGENTS}", agents.len()));
         return Vec::new();
     }
-    let mut intents = Vec::with_capacity(agents.len());
+    let mut checked = Vec::with_capacity(agents.len());
     for (id, key, shape) in agents {
         let Some(shape) = shape else { continue };
         let mut scope = scope.agent(&id, key);
-        intents.extend(agent::check(id, shape, &mut scope));
+        checked.extend(agent::check(id, shape, &mut scope));
     }
-    intents
+    checked
 }
 
 /// What only the routing table can tell: unknown names, splits that do not add up, clashes of routes.
-fn check_table(intents: &[AgentIntent], scope: &mut Scope<'_, '_>) {
-    let share = |intent: &AgentIntent| {
-        let deployment = intent.deployment.as_ref()?;
-        let weight = deployment.steps.first()?.weight;
-        Some(CanaryShare { version: deployment.version.clone(), weight, audience: deployment.audience.clone() })
+fn check_table(agents: &[Checked], scope: &mut Scope<'_, '_>) {
+    let desired = |agent: &Checked| DesiredAgent {
+        spec: agent.intent.spec.clone(),
+        barred: Vec::new(),
+        canary: agent.share.clone(),
     };
-    let desired =
-        |intent: &AgentIntent| DesiredAgent { spec: intent.spec.clone(), barred: vec![], canary: share(intent) };
-    let desired = Desired { config_hash: "".into(), agents: intents.iter().map(desired).collect() };
+    let desired = Desired { config_hash: "".into(), agents: agents.iter().map(desired).collect() };
     // Nothing is ever counted in this registry: the table is built to see whether it can be built.
     let Err(rejections) = compile(&desired, None, &StatsRegistry::new(0), 0) else { return };
     for rejection in rejections {
@@ -133,6 +131,7 @@ fn check_table(intents: &[AgentIntent], scope: &mut Scope<'_, '_>) {
 
 fn check_presence(file: &File, scope: &mut Scope<'_, '_>) {
     match scope.node().entry("agents") {
+        None if scope.node().has_lost("agents") => {}
         None => scope.error("", "the key `agents` is missing"),
         Some(entry) if file.agents.is_none() && entry.value.is_null() => {
             scope.error("agents", "expected a map of agents, found nothing");
@@ -146,7 +145,7 @@ fn listeners(given: Option<Vec<file::Listener>>, scope: &mut Scope<'_, '_>) -> V
     let Some(given) = given else {
         return vec![ListenerConfig { address: DEFAULT_LISTENER, environment: production() }];
     };
-    let positions = scope.positions("listeners");
+    let (_, positions) = scope.positions("listeners");
     if positions.len() > MAX_LISTENERS || (positions.is_empty() && !scope.is_damaged("listeners")) {
         scope.error("listeners", format!("{} listeners; expected 1 to {MAX_LISTENERS}", positions.len()));
     }
@@ -166,17 +165,17 @@ fn listeners(given: Option<Vec<file::Listener>>, scope: &mut Scope<'_, '_>) -> V
 }
 
 /// An agent that no request can reach is a slip.
-fn check_reach(intents: &[AgentIntent], listeners: &[ListenerConfig], scope: &mut Scope<'_, '_>) {
+fn check_reach(agents: &[Checked], listeners: &[ListenerConfig], scope: &mut Scope<'_, '_>) {
     if scope.is_damaged("listeners") {
         return;
     }
     let served: Vec<&str> = listeners.iter().map(|listener| listener.environment.as_str()).collect();
-    for intent in intents {
-        let environment = intent.spec.environment.as_str();
+    for spec in agents.iter().map(|agent| &agent.intent.spec) {
+        let environment = spec.environment.as_str();
         if !served.contains(&environment) {
             let meant = super::errors::suggestion(environment, served.iter().copied());
             let message = format!("no listener is for the environment `{environment}`{meant}");
-            scope.error(&format!("agents.{}.environment", intent.spec.id), message);
+            scope.error(&format!("agents.{}.environment", spec.id), message);
         }
     }
 }

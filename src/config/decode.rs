@@ -21,9 +21,10 @@ pub(super) fn decode<T: de::DeserializeOwned>(
     key: Place,
     report: &mut Report,
 ) -> Option<T> {
-    while !report.is_full() && !node.removed {
+    while !node.removed {
         match T::deserialize(At(node)) {
             Ok(value) => return Some(value),
+            Err(_) if report.is_full() => return None,
             Err(fault) => fault.report_and_remove(node, base, key, report),
         }
     }
@@ -83,8 +84,8 @@ impl Fault {
             What::Type { expected } => {
                 report.error(place, path, format!("expected {expected}, found {}", node.described()));
             }
-            // It was there and was reported for what it is.
-            What::Missing { key } if node.entry(key).is_some() => {}
+            // What it was is reported already.
+            What::Missing { key } if node.has_lost(key) => {}
             What::Missing { key } => report.error(place, path, format!("the key `{key}` is missing")),
         }
         node.removed = true;

@@ -99,15 +99,16 @@ impl Report {
 
     pub(super) fn error(&mut self, place: Place, path: impl Into<String>, message: impl Into<String>) {
         if self.is_full() {
-            self.truncated = true;
             return;
         }
         let (path, message) = (path.into(), message.into());
         self.errors.push(ConfigError { file: self.file.clone(), place: Some(place), path, message });
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.errors.len() >= MAX_ERRORS
+    /// Whether there is no room for one more. To ask is to have one more.
+    pub(super) fn is_full(&mut self) -> bool {
+        self.truncated |= self.errors.len() >= MAX_ERRORS;
+        self.truncated
     }
 
     /// The value if nothing was reported, otherwise what was.
@@ -126,25 +127,26 @@ impl Report {
 }
 
 /// The known name that `name` was most likely meant to be.
-fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Longer than any slip of a name of ours, and the distance is quadratic.
     const LONGEST: usize = 64;
     let known = known.into_iter().filter(|known| known.len() <= LONGEST);
     if name.len() > LONGEST { None } else { crate::routing::parse::nearest(name, known) }
 }
 
-/// `; did you mean `x`?`, or what there is to choose from.
+/// What there is to choose from, and which of it was most likely meant: the end of a message.
 pub(super) fn suggestion<'a>(name: &str, known: impl IntoIterator<Item = &'a str> + Clone) -> String {
     const SHOWN: usize = 16;
-    if let Some(best) = nearest(name, known.clone()) {
-        return format!("; did you mean `{best}`?");
+    let meant = nearest(name, known.clone()).map(|best| format!("; did you mean `{best}`?")).unwrap_or_default();
+    let mut names: Vec<&str> = known.into_iter().take(SHOWN + 1).collect();
+    if names.len() > SHOWN {
+        names[SHOWN] = "…";
     }
-    let names: Vec<&str> = known.into_iter().take(SHOWN + 1).collect();
-    match names.len() {
-        0 => String::new(),
-        1 => format!("; expected `{}`", names[0]),
-        n if n > SHOWN => format!("; expected one of {}, …", names[..SHOWN].join(", ")),
-        _ => format!("; expected one of {}", names.join(", ")),
+    match names.as_slice() {
+        [] => meant,
+        [_] if !meant.is_empty() => meant,
+        [only] => format!("; expected `{only}`{meant}"),
+        names => format!("; expected one of {}{meant}", names.join(", ")),
     }
 }
 

@@ -11,7 +11,7 @@ use std::fmt;
 
 use serde::de::{EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor};
 
-use super::errors::{Place, Report, shown};
+use super::errors::{Place, Report, nearest, shown};
 use super::marks;
 
 #[derive(Clone, Debug)]
@@ -100,6 +100,13 @@ impl Node {
         self.entries().iter().find(|entry| entry.key.text() == key)
     }
 
+    /// Whether `key` may be missing only because something that stood for it was removed: itself, a merge,
+    /// or a slip of its name.
+    pub(super) fn has_lost(&self, key: &str) -> bool {
+        let stands_for = |name: &str| name == key || name == "<<" || nearest(name, [key]).is_some();
+        self.entries().iter().any(|entry| entry.value.removed && stands_for(entry.key.text()))
+    }
+
     /// For messages: what is there instead of what was expected.
     pub(super) fn described(&self) -> String {
         match &self.kind {
@@ -128,7 +135,12 @@ impl Node {
     /// The node of a path below this one, such as `versions.1.4.2.endpoints[0]`; where a key holds
     /// dots, the longest that fits is taken.
     pub(super) fn find(&self, path: &str) -> Found<'_> {
-        let (mut node, mut place, mut rest, mut removed) = (self, self.at, path, self.removed);
+        self.find_from(self.at, path)
+    }
+
+    /// The same, where errors about this node itself are shown at `own`.
+    pub(super) fn find_from(&self, own: Place, path: &str) -> Found<'_> {
+        let (mut node, mut place, mut rest, mut removed) = (self, own, path, self.removed);
         loop {
             rest = rest.strip_prefix('.').unwrap_or(rest);
             if rest.is_empty() {
@@ -217,6 +229,10 @@ impl<'de> Visitor<'de> for NodeVisitor {
     }
 
     fn visit_unit<E>(self) -> Result<Node, E> {
+        Ok(Node::scalar("", Tone::Null))
+    }
+
+    fn visit_none<E>(self) -> Result<Node, E> {
         Ok(Node::scalar("", Tone::Null))
     }
 

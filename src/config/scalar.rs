@@ -183,8 +183,9 @@ impl FromText for Fraction {
         if number.is_empty() || !number.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
             return Err(wrong("is no percentage"));
         }
-        let percent: f64 = number.parse().map_err(|_| wrong("is no percentage"))?;
-        if percent > 100.0 { Err(wrong("is more than 100%")) } else { Ok(Self(percent / 100.0)) }
+        // By the exponent and not by division: 99.9% is then the number nearest to 0.999.
+        let fraction: f64 = format!("{number}e-2").parse().map_err(|_| wrong("is no percentage"))?;
+        if fraction > 1.0 { Err(wrong("is more than 100%")) } else { Ok(Self(fraction)) }
     }
     fn schema() -> Schema {
         pattern(SHARE, "A percentage, as fine as you like.", &["1%", "99.9%"])
@@ -200,7 +201,7 @@ impl FromText for Duration {
             return Ok(Self::ZERO);
         }
         if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(wrong(&format!("has no unit, did you mean `{text}s` or `{text}m`?")));
+            return Err(format!("{}; did you mean `{text}s` or `{text}m`?", wrong("has no unit")));
         }
         let (mut total, mut rest) = (Some(Self::ZERO), text);
         while !rest.is_empty() {
@@ -244,22 +245,21 @@ impl FromText for Bytes {
         let wrong = |what: &str| format!("`{}` {what}; expected {}", shown(text), Self::EXPECTED);
         let (number, unit) = split_at_first(text, |c| !c.is_ascii_digit());
         let shift = match unit.trim_start() {
+            _ if number.is_empty() => return Err(wrong("is no size")),
             "B" => 0,
             "KiB" => 10,
             "MiB" => 20,
             "GiB" => 30,
-            _ if number.is_empty() => return Err(wrong("is no size")),
-            "" => return Err(wrong(&format!("has no unit, did you mean `{number}B` or `{number}KiB`?"))),
-            "k" | "K" | "kB" | "KB" | "kib" => {
-                return Err(wrong(&format!("has a unit of its own, did you mean `{number}KiB`?")));
+            other => {
+                let meant = match other.chars().next() {
+                    None => format!("; did you mean `{number}B` or `{number}KiB`?"),
+                    Some(letter @ ('k' | 'K' | 'm' | 'M' | 'g' | 'G')) => {
+                        format!("; did you mean `{number}{}iB`?", letter.to_ascii_uppercase())
+                    }
+                    Some(_) => String::new(),
+                };
+                return Err(wrong("has no unit of size") + &meant);
             }
-            "m" | "M" | "MB" | "mib" => {
-                return Err(wrong(&format!("has a unit of its own, did you mean `{number}MiB`?")));
-            }
-            "g" | "G" | "GB" | "gib" => {
-                return Err(wrong(&format!("has a unit of its own, did you mean `{number}GiB`?")));
-            }
-            _ => return Err(wrong("is no size")),
         };
         let bytes = number.parse::<u64>().ok().and_then(|n| n.checked_mul(1 << shift));
         bytes.map(Self).ok_or_else(|| wrong("is no size"))

@@ -16,30 +16,34 @@ use super::scope::Scope;
 use crate::control::model::AgentIntent;
 use crate::routing::ids::{AgentId, EnvironmentId, SegmentId, VersionId};
 use crate::routing::spec::{
-    AgentSpec, Attribute, Audience, BucketingSpec, Condition, ExchangeSpec, HostPolicy, RouteSpec, RuleSpec, Scheme,
-    SegmentSpec, SplitSpec, Test, VersionSpec,
+    AgentSpec, Attribute, Audience, BucketingSpec, CanaryShare, Condition, ExchangeSpec, HostPolicy, RouteSpec,
+    RuleSpec, Scheme, SegmentSpec, SplitSpec, Test, VersionSpec,
 };
 
 const MAX_VERSIONS: usize = 1_000;
 
+/// An agent, and the share of its deployment that the routing table is asked about.
+pub(super) struct Checked {
+    pub(super) intent: AgentIntent,
+    pub(super) share: Option<CanaryShare>,
+}
+
 /// `None` where too little is left to say anything of the whole.
-pub(super) fn check(id: AgentId, agent: file::Agent, scope: &mut Scope<'_, '_>) -> Option<AgentIntent> {
+pub(super) fn check(id: AgentId, agent: file::Agent, scope: &mut Scope<'_, '_>) -> Option<Checked> {
     let versions = versions(agent.versions, scope);
     let stable = stable(agent.stable, &versions, scope);
     let segments = segments(agent.segments, scope);
-    let routes = routes(agent.routes, scope);
+    let routes = routes(&id, agent.routes, scope);
     let bucketing = bucketing(agent.bucketing.unwrap_or_default(), scope);
-    if agent.split.is_some() && agent.deployment.is_some() {
-        scope.error("split", "a split and a deployment cannot both move traffic; remove one of them");
-    }
-    let deployment = agent.deployment.and_then(|given| {
-        deployment::check(given, &id, agent.environment.as_ref().map(|Text(e)| e), &versions, stable.as_ref(), scope)
-    });
+    let environment = agent.environment.as_ref().map(|Text(environment)| environment);
+    let deployment = agent.deployment;
+    let deployment = deployment.map(|d| deployment::check(d, &id, environment, &versions, stable.as_ref(), scope));
+    let (deployment, share) = deployment.unzip();
     let exchange = exchange(agent.host, agent.timeouts.unwrap_or_default(), agent.max_request_body, scope);
     let spec = AgentSpec {
         id,
         environment: agent.environment.map_or_else(|| EnvironmentId::new(DEFAULT_ENVIRONMENT), |Text(e)| e),
-        routes: routes?,
+        routes,
         bucketing,
         stable: stable?,
         versions,
@@ -48,7 +52,7 @@ pub(super) fn check(id: AgentId, agent: file::Agent, scope: &mut Scope<'_, '_>) 
         split: agent.split.filter(|_| !scope.is_damaged("split")).map(split),
         exchange,
     };
-    Some(AgentIntent { spec: Arc::new(spec), deployment })
+    Some(Checked { intent: AgentIntent { spec: Arc::new(spec), deployment: deployment.flatten() }, share })
 }
 
 fn versions(
@@ -57,7 +61,9 @@ fn versions(
 ) -> BTreeMap<VersionId, VersionSpec> {
     let entry = scope.node().entry("versions");
     if entry.is_none() {
-        scope.error("", "the key `versions` is missing");
+        if !scope.node().has_lost("versions") {
+            scope.error("", "the key `versions` is missing");
+        }
     } else if !scope.is_damaged("versions") && given.as_ref().is_none_or(|given| given.0.is_empty()) {
         scope.error(
             "versions",
@@ -92,7 +98,7 @@ fn stable(
         // With no version at all, that is what is reported.
         return (!versions.is_empty()).then_some(stable);
     }
-    if !scope.is_damaged("stable") {
+    if !scope.node().has_lost("stable") {
         let example = versions.keys().next().map(|version| format!("; expected a version, such as {version}"));
         scope.error("", format!("the key `stable` is missing{}", example.unwrap_or_default()));
     }
@@ -115,22 +121,28 @@ fn segments(
         segments.insert(id, SegmentSpec { all, any });
     }
     for id in damaged_names::<SegmentId>("segments", scope) {
-        let anything = Condition { attribute: Attribute::Path, test: Test::Exists(true) };
-        segments.entry(id).or_insert_with(|| SegmentSpec { all: vec![anything], any: vec![] });
+        segments.entry(id).or_insert_with(|| SegmentSpec { all: vec![anything()], any: vec![] });
     }
     segments
 }
 
+/// One for each of the file's list, so that each keeps its number.
 fn conditions(given: Vec<file::Condition>, path: &str, scope: &mut Scope<'_, '_>) -> Vec<Condition> {
-    let mut conditions = Vec::with_capacity(given.len());
-    for (position, condition) in scope.positions(path).into_iter().zip(given) {
+    let (count, positions) = scope.positions(path);
+    let mut conditions: Vec<Condition> = (0..count).map(|_| anything()).collect();
+    for (position, condition) in positions.into_iter().zip(given) {
         let Text(attribute) = condition.attribute;
         match test(condition.op, condition.value, condition.values) {
-            Ok(test) => conditions.push(Condition { attribute, test }),
+            Ok(test) => conditions[position] = Condition { attribute, test },
             Err((key, message)) => scope.error(&format!("{path}[{position}]{key}"), message),
         }
     }
     conditions
+}
+
+/// In place of a condition that is not understood.
+fn anything() -> Condition {
+    Condition { attribute: Attribute::Path, test: Test::Exists(true) }
 }
 
 /// The test, or the key that is at fault and why.
@@ -188,22 +200,35 @@ fn regular_expression(text: &str) -> Result<regex::Regex, (&'static str, String)
     })
 }
 
-/// `None` where a route was damaged: with one route less the agent could only seem to clash.
-fn routes(given: Option<Vec<file::Route>>, scope: &mut Scope<'_, '_>) -> Option<Vec<RouteSpec>> {
-    let mut routes = Vec::new();
-    for (position, route) in scope.positions("match").into_iter().zip(given.into_iter().flatten()) {
-        let headers = route.headers.map_or_else(Vec::new, |headers| headers.0);
-        let mut headers: Vec<_> = headers.into_iter().map(|(name, Text(value))| (name, value)).collect();
-        headers.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
-        let host = route.host.map(|Text(host)| host.to_ascii_lowercase());
-        let path_prefix = route.path_prefix.map(|Text(path)| path);
-        if host.is_none() && path_prefix.is_none() && headers.is_empty() {
-            let message = "the route is empty; expected `host`, `path_prefix` or `headers`, or no `match` at all to take every request";
-            scope.error(&format!("match[{position}]"), message);
+/// One for each of the file's list, so that each keeps its number.
+fn routes(agent: &AgentId, given: Option<Vec<file::Route>>, scope: &mut Scope<'_, '_>) -> Vec<RouteSpec> {
+    let (count, positions) = scope.positions("match");
+    let count = if scope.is_damaged("match") { count.max(1) } else { count };
+    // In place of a route that is not understood: one that cannot clash with any other.
+    let nowhere = |position| RouteSpec { path_prefix: Some(format!("/./{agent}/{position}")), ..RouteSpec::default() };
+    let mut routes: Vec<RouteSpec> = (0..count).map(nowhere).collect();
+    for (position, route) in positions.into_iter().zip(given.into_iter().flatten()) {
+        let path = format!("match[{position}]");
+        if scope.is_damaged(&path) {
+            continue;
         }
-        routes.push(RouteSpec { host, path_prefix, headers });
+        if route.host.is_none() && route.path_prefix.is_none() && route.headers.as_ref().is_none_or(|h| h.0.is_empty())
+        {
+            let keys = "expected `host`, `path_prefix` or `headers`, or no `match` at all to take every request";
+            scope.error(&path, format!("the route is empty; {keys}"));
+            continue;
+        }
+        routes[position] = one_route(route);
     }
-    (!scope.is_damaged("match")).then_some(routes)
+    routes
+}
+
+fn one_route(given: file::Route) -> RouteSpec {
+    let headers = given.headers.map_or_else(Vec::new, |headers| headers.0);
+    let mut headers: Vec<_> = headers.into_iter().map(|(name, Text(value))| (name, value)).collect();
+    headers.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
+    let host = given.host.map(|Text(host)| host.to_ascii_lowercase());
+    RouteSpec { host, path_prefix: given.path_prefix.map(|Text(path)| path), headers }
 }
 
 fn bucketing(given: file::Bucketing, scope: &mut Scope<'_, '_>) -> BucketingSpec {
@@ -212,9 +237,6 @@ fn bucketing(given: file::Bucketing, scope: &mut Scope<'_, '_>) -> BucketingSpec
         vec![header("x-user-id"), header("x-session-id"), Attribute::ClientIp]
     };
     let key = given.key.filter(|_| !scope.is_damaged("bucketing.key"));
-    if key.as_ref().is_some_and(Vec::is_empty) {
-        scope.error("bucketing.key", "there is no source; expected at least one, such as header:x-user-id");
-    }
     BucketingSpec {
         key: key.map_or_else(default, |key| key.into_iter().map(|Text(source)| source).collect()),
         salt: given.salt.map_or_else(String::new, |Text(salt)| salt).into(),

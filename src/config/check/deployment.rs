@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use sha1::{Digest, Sha1};
 
-use super::super::errors::suggestion;
 use super::super::file::{self, OnBreach, Strategy};
 use super::super::hex;
 use super::super::node::{Kind, Node, Tone};
@@ -16,13 +15,13 @@ use super::guard;
 use super::scope::Scope;
 use crate::control::model::{self, DeploymentSpec, Step};
 use crate::routing::ids::{AgentId, BUCKETS, EnvironmentId, VersionId, Weight};
-use crate::routing::spec::VersionSpec;
+use crate::routing::spec::{CanaryShare, VersionSpec};
 
 const MAX_STEPS: usize = 100;
 const MINUTE: Duration = Duration::from_secs(60);
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
-/// `None`: the report says why.
+/// The deployment, unless its steps are wrong; and the share of it that the routing table is asked about.
 pub(super) fn check(
     given: file::Deployment,
     agent: &AgentId,
@@ -30,42 +29,41 @@ pub(super) fn check(
     versions: &BTreeMap<VersionId, VersionSpec>,
     stable: Option<&VersionId>,
     scope: &mut Scope<'_, '_>,
-) -> Option<DeploymentSpec> {
+) -> (Option<DeploymentSpec>, CanaryShare) {
     let Text(version) = given.version;
-    let endpoints = versions.get(&version).map(|spec| spec.endpoints.len());
-    if endpoints.is_none() && !versions.is_empty() {
-        let meant = suggestion(version.as_str(), versions.keys().map(VersionId::as_str));
-        scope.error("deployment.version", format!("there is no version `{version}`{meant}"));
-    }
-    if stable == Some(&version) && endpoints.is_some() && !scope.is_damaged("stable") {
+    if stable == Some(&version) && !scope.is_damaged("stable") {
         let remedy = "remove `deployment`, or name another version";
-        scope.error(
-            "deployment.version",
-            format!("{version} is already `stable`, so there is nothing to deploy; {remedy}"),
-        );
+        let message = format!("{version} is already `stable`, so there is nothing to deploy; {remedy}");
+        scope.error("deployment.version", message);
     }
     let strategy = strategy(given.strategy.unwrap_or(Strategy::Canary));
-    let steps = steps(given.steps, strategy, endpoints.unwrap_or(0), scope);
+    let endpoints = versions.get(&version).map_or(0, |spec| spec.endpoints.len());
+    let steps = steps(given.steps, strategy, endpoints, scope);
     let bake = if strategy == model::Strategy::Immediate { Duration::ZERO } else { 10 * MINUTE };
     let bake = scope.duration("deployment.bake", given.bake, bake, Duration::ZERO..=YEAR);
     let cooldown = scope.duration("deployment.cooldown", given.cooldown, Duration::ZERO, Duration::ZERO..=YEAR);
     let guards = guard::check(given.guards.unwrap_or_default(), scope);
-    // Without the version, or with steps that say nothing, there is no share to ask the routing table about.
-    endpoints?;
-    Some(DeploymentSpec {
-        fingerprint: fingerprint(agent, environment, scope.node().entry("deployment").map(|entry| &entry.value)),
+    let on_breach = match given.on_breach {
+        None | Some(OnBreach::Rollback) => model::OnBreach::Rollback,
+        Some(OnBreach::Pause) => model::OnBreach::Pause,
+    };
+    let audience = audience(given.include, given.exclude);
+    let first = steps.as_ref().and_then(|steps| steps.first()).map_or(Weight::FULL, |step| step.weight);
+    let share = CanaryShare { version: version.clone(), weight: first, audience: audience.clone() };
+    let block = scope.node().entry("deployment").map(|entry| &entry.value);
+    let fingerprint = fingerprint(agent, environment, block);
+    let spec = steps.map(|steps| DeploymentSpec {
+        fingerprint,
         version,
         strategy,
-        steps: steps?,
+        steps,
         bake,
         guards,
-        on_breach: match given.on_breach {
-            None | Some(OnBreach::Rollback) => model::OnBreach::Rollback,
-            Some(OnBreach::Pause) => model::OnBreach::Pause,
-        },
+        on_breach,
         cooldown,
-        audience: audience(given.include, given.exclude),
-    })
+        audience,
+    });
+    (spec, share)
 }
 
 fn strategy(given: Strategy) -> model::Strategy {

@@ -17,9 +17,13 @@ pub(super) fn check(given: Vec<file::Guard>, scope: &mut Scope<'_, '_>) -> Vec<G
         scope.error("deployment.guards", format!("{} guards; expected at most {MAX_GUARDS}", given.len()));
     }
     let mut guards = Vec::with_capacity(given.len());
-    for (position, guard) in scope.positions("deployment.guards").into_iter().zip(given) {
+    for (position, guard) in scope.positions("deployment.guards").1.into_iter().zip(given) {
+        let path = format!("deployment.guards[{position}]");
+        if scope.is_damaged(&path) {
+            continue;
+        }
         let metric = metric(guard.metric);
-        let mut place = Guard { path: format!("deployment.guards[{position}]"), scope, sound: true };
+        let mut place = Guard { path, scope, sound: true };
         let test = place.test(metric, guard);
         if place.sound {
             guards.extend(test.map(|test| GuardSpec { metric, test }));

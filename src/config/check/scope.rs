@@ -34,9 +34,8 @@ impl<'a, 'r> Scope<'a, 'r> {
     }
 
     pub(super) fn error(&mut self, path: &str, message: impl Into<String>) {
-        let found = self.node.find(path);
         // What is not there has the place of what it is missing from.
-        let place = if found.place == self.node.at { self.key } else { found.place };
+        let place = self.node.find_from(self.key, path).place;
         let dot = if self.base.is_empty() || path.is_empty() || path.starts_with('[') { "" } else { "." };
         self.report.error(place, format!("{}{dot}{path}", self.base), message);
     }
@@ -46,11 +45,11 @@ impl<'a, 'r> Scope<'a, 'r> {
         self.node.find(path).damaged
     }
 
-    /// The places in the file's list of those elements that were decoded.
-    pub(super) fn positions(&self, path: &str) -> Vec<usize> {
+    /// How long the file's list is, and where in it those elements stand that were decoded.
+    pub(super) fn positions(&self, path: &str) -> (usize, Vec<usize>) {
         match self.node.find(path).node.map(|node| &node.kind) {
-            Some(Kind::Seq(items)) => (0..items.len()).filter(|i| !items[*i].removed).collect(),
-            _ => Vec::new(),
+            Some(Kind::Seq(items)) => (items.len(), (0..items.len()).filter(|i| !items[*i].removed).collect()),
+            _ => (0, Vec::new()),
         }
     }
 

@@ -31,7 +31,7 @@ fn an_unreadable_file_says_why_and_what_to_do() {
 fn a_hundred_errors_are_enough() {
     let listeners: String = (0..150).map(|_| "  - { address: nowhere }\n").collect();
     let text = errors(&format!("listeners:\n{listeners}agents: {{}}\n"));
-    assert_eq!(text.lines().count(), MAX_ERRORS + 1);
+    assert_eq!(text.lines().count(), MAX_ERRORS + 1, "{text}");
     assert!(text.ends_with("the first 100 are shown"), "{text}");
 }
 

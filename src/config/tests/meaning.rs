@@ -105,7 +105,7 @@ fn a_deployment_is_its_content() {
     assert_eq!(first.len(), 40);
     let same = [
         "deployment: { strategy: canary, bake: 5m, version: 1.5.0 }",
-        "deployment: { strategy: \"canary\", bake: '5m', version: ${VERSION} }",
+        "deployment: { strategy: \"canary\", bake: '5m', version: '${VERSION}' }",
         "# why\ndeployment:\n  bake: 5m # how long\n  strategy: canary\n  version: 1.5.0\nhost: endpoint",
     ];
     for text in same {
