@@ -130,7 +130,7 @@ fn routing_and_deciding_allocate_nothing() {
             let mut reason = None;
             let count = allocations(|| {
                 let agent = table.route(&production, &head);
-                reason = agent.map(|agent| black_box(decide(agent, &head)).reason);
+                reason = agent.map(|index| black_box(decide(&table.agents[index], &head)).reason);
             });
             assert_eq!(reason, Some(Reason::Split), "{key} {scheme}: the whole path was walked");
             assert_eq!(count, 0, "{key} {scheme}");

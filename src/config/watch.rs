@@ -92,6 +92,8 @@ pub struct ConfigWatch {
 struct Pending {
     since: Instant,
     due: Instant,
+    /// When the file last stirred.
+    heard: Instant,
 }
 
 impl ConfigWatch {
@@ -122,7 +124,7 @@ impl ConfigWatch {
             yielded: seen.into(),
             stamp: None,
             // What changed since the caller read the file is found by the first look.
-            pending: Some(Pending { since: now, due: now }),
+            pending: Some(Pending { since: now, due: now, heard: now }),
             poll,
             next_poll: now + poll,
             reads: 0,
@@ -166,17 +168,27 @@ impl ConfigWatch {
         }
         if heard == Some(Heard::Settled) {
             let candidate = self.read();
-            // Otherwise it is looked at again when the file has rested.
-            return if candidate.is_plausible() { self.yield_new(candidate) } else { None };
+            if !candidate.is_plausible() {
+                // It is looked at again when the file has rested.
+                return None;
+            }
+            // A write that is under way now will be heard of when it goes on.
+            self.pending = None;
+            return self.yield_new(candidate);
         }
-        self.pending.take_if(|pending| pending.due <= now)?;
+        let pending = self.pending.take_if(|pending| pending.due <= now)?;
         let candidate = self.read();
+        if !candidate.is_plausible() && now < pending.heard + QUIET {
+            // Patience has run out in the middle of a write. Half a file is no news, however long it takes.
+            self.pending = Some(Pending { since: now, due: pending.heard + QUIET, ..pending });
+            return None;
+        }
         self.yield_new(candidate)
     }
 
     fn postpone(&mut self, now: Instant) {
         let since = self.pending.map_or(now, |pending| pending.since);
-        self.pending = Some(Pending { since, due: (now + QUIET).min(since + PATIENCE) });
+        self.pending = Some(Pending { since, due: (now + QUIET).min(since + PATIENCE), heard: now });
     }
 
     fn read(&mut self) -> Candidate {

@@ -139,10 +139,9 @@ impl Reason {
 }
 
 impl RoutingTable {
-    /// The agent for a request that came in on a listener of `environment`.
-    pub fn route(&self, environment: &EnvironmentId, head: &Head<'_>) -> Option<&Arc<Agent>> {
-        let index = self.matcher.find(environment, head)?;
-        self.agents.get(index)
+    /// The index in `agents` of the agent for a request that came in on a listener of `environment`.
+    pub fn route(&self, environment: &EnvironmentId, head: &Head<'_>) -> Option<usize> {
+        self.matcher.find(environment, head)
     }
 
     pub fn agent(&self, environment: &str, agent: &str) -> Option<&Arc<Agent>> {
