@@ -30,75 +30,26 @@ mod against;
 mod counts;
 mod evidence;
 mod explain;
+mod guard;
 mod interval;
 mod metric;
 mod reading;
 pub mod simulate;
 #[cfg(test)]
 mod tests;
+mod threshold;
 mod watch;
 mod window;
 
 use std::time::Duration;
 
-use serde::Serialize;
-
 pub use counts::{Counts, Tally};
+pub use guard::{GuardError, GuardSpec, GuardTest, Limit};
 pub use metric::{Metric, Unit, UnknownMetric};
 pub use reading::{Figures, Reading, Verdict, overall};
-pub use watch::GuardError;
 
 use watch::Watch;
 use window::Windows;
-
-/// A condition on a version's live figures that must hold.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct GuardSpec {
-    pub metric: Metric,
-    pub test: GuardTest,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
-pub enum GuardTest {
-    /// Breach when the figure over the last `window` is above `limit` and at least `min_requests` are in it.
-    Windowed {
-        limit: Limit,
-        #[serde(rename = "windowSeconds", serialize_with = "seconds")]
-        window: Duration,
-        min_requests: u64,
-    },
-    /// Anytime-valid against a fixed limit: the chance of ever blaming a version that keeps the limit is at most 1 − confidence.
-    Above { limit: Limit, confidence: f64 },
-    /// Anytime-valid against stable: the canary's rate may exceed stable's by at most `margin`.
-    /// For a latency metric `slower_than` says what counts as slow.
-    WorseThanStable {
-        margin: f64,
-        #[serde(rename = "slowerThanSeconds", serialize_with = "maybe_seconds")]
-        slower_than: Option<Duration>,
-        confidence: f64,
-    },
-}
-
-/// A limit in the metric's own unit.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Limit {
-    /// For `error_rate`, 0..=1.
-    Rate(f64),
-    /// For latency metrics.
-    #[serde(rename = "seconds", serialize_with = "seconds")]
-    Duration(Duration),
-}
-
-fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(duration.as_secs_f64())
-}
-
-fn maybe_seconds<S: serde::Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-    duration.map(|d| d.as_secs_f64()).serialize(serializer)
-}
 
 /// The guards of one running deployment, and all that they remember.
 #[derive(Clone, Debug)]

@@ -324,9 +324,7 @@ mod tests {
         let (stable_bad, _) = factor(Tally::new(canary, 0), Tally::new(stable, 1));
         // ln mean = ln(all good) + n_b ln(1 + θ_b(r_b − 1)) + nₐ ln(1 + θₐ(rₐ − 1)), r the bad-to-good ratios.
         let (bad_c, bad_s) = ((canary_bad - all_good).exp(), (stable_bad - all_good).exp());
-        all_good
-            + canary as f64 * (rates.1 * (bad_c - 1.0)).ln_1p()
-            + stable as f64 * (rates.0 * (bad_s - 1.0)).ln_1p()
+        all_good + canary as f64 * (rates.1 * (bad_c - 1.0)).ln_1p() + stable as f64 * (rates.0 * (bad_s - 1.0)).ln_1p()
     }
 
     #[test]

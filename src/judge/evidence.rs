@@ -136,7 +136,11 @@ pub(super) struct AboveTest {
 
 impl AboveTest {
     pub(super) fn new(null_rate: f64, confidence: f64) -> Self {
-        Self { odds: Odds::against(null_rate), evidence: Evidence::new(), log_threshold: log_threshold(confidence, 1.0) }
+        Self {
+            odds: Odds::against(null_rate),
+            evidence: Evidence::new(),
+            log_threshold: log_threshold(confidence, 1.0),
+        }
     }
 
     pub(super) fn take(&mut self, batch: Tally) {
