@@ -6,19 +6,19 @@
 //!
 //! Two kinds of guard:
 //!
-//! - A *windowed threshold* compares the figure over the last `window` with a limit ([`window`]). It is what
+//! - A *windowed threshold* compares the figure over the last `window` with a limit (`judge/window.rs`). It is what
 //!   people know; looked at often enough it will at some time trip by chance.
 //! - An *anytime-valid* guard has a `confidence`. It may be evaluated after every request, and the chance
 //!   that it ever trips during a deployment of a version that keeps the limit is at most 1 − confidence.
-//!   [`evidence`] has the mathematics against a fixed limit, [`against`] those against stable.
+//!   `judge/evidence.rs` has the mathematics against a fixed limit, `judge/against.rs` those against stable.
 //!
 //! What holds for all of them:
 //!
-//! - Every guard is a yes/no question to each request (failed? slower than the limit?), see [`counts`].
+//! - Every guard is a yes/no question to each request (failed? slower than the limit?).
 //! - Missing data is [`Verdict::Hold`]: never a breach, never a pass.
 //! - A breach is latched: a later look cannot miss it. A deployment that goes on after one (an operator's
 //!   resume) takes a new [`Judge`], and with it a new allowance of false alarms; so does a restarted process.
-//! - Memory is O(1) per anytime-valid guard, and bounded per window (see [`window`]).
+//! - Memory is O(1) per anytime-valid guard, and bounded per window (`judge/window.rs`).
 //!
 //! Left out: what to do about a verdict (`control`), guards on outside figures, and cohorts. Requests are
 //! judged in the order in which they *end*. Where fast failures end long before slow successes, a canary's
