@@ -1,7 +1,7 @@
 //! Proof by simulation: how often the judge blames a good canary, and how fast it finds a bad one.
 //!
 //! Pure and deterministic: a result follows from the [`Plan`], seed included, whatever the number of threads,
-//! since each run draws from a generator of its own. The real [`Judge`] runs on counts as the data plane would
+//! since each run draws from a generator of its own. The real `Judge` runs on counts as the data plane would
 //! give them; what is simulated is the traffic: evenly spaced requests, each of which goes to the canary with
 //! the chance of its share and ends bad with the chance of its version's rate. Left out: requests that end
 //! after the rollback was decided, and rates that drift (the room's tests have those).
