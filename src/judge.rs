@@ -6,19 +6,19 @@
 //!
 //! Two kinds of guard:
 //!
-//! - A *windowed threshold* compares the figure over the last `window` with a limit ([`window`]). It is what
+//! - A *windowed threshold* compares the figure over the last `window` with a limit (`judge/window.rs`). It is what
 //!   people know; looked at often enough it will at some time trip by chance.
 //! - An *anytime-valid* guard has a `confidence`. It may be evaluated after every request, and the chance
 //!   that it ever trips during a deployment of a version that keeps the limit is at most 1 − confidence.
-//!   [`evidence`] has the mathematics against a fixed limit, [`against`] those against stable.
+//!   `judge/evidence.rs` has the mathematics against a fixed limit, `judge/against.rs` those against stable.
 //!
 //! What holds for all of them:
 //!
-//! - Every guard is a yes/no question to each request (failed? slower than the limit?), see [`counts`].
+//! - Every guard is a yes/no question to each request (failed? slower than the limit?).
 //! - Missing data is [`Verdict::Hold`]: never a breach, never a pass.
 //! - A breach is latched: a later look cannot miss it. A deployment that goes on after one (an operator's
 //!   resume) takes a new [`Judge`], and with it a new allowance of false alarms; so does a restarted process.
-//! - Memory is O(1) per anytime-valid guard, and bounded per window (see [`window`]).
+//! - Memory is O(1) per anytime-valid guard, and bounded per window (`judge/window.rs`).
 //!
 //! Left out: what to do about a verdict (`control`), guards on outside figures, and cohorts. Requests are
 //! judged in the order in which they *end*. Where fast failures end long before slow successes, a canary's
@@ -30,75 +30,26 @@ mod against;
 mod counts;
 mod evidence;
 mod explain;
+mod guard;
 mod interval;
 mod metric;
 mod reading;
 pub mod simulate;
 #[cfg(test)]
 mod tests;
+mod threshold;
 mod watch;
 mod window;
 
 use std::time::Duration;
 
-use serde::Serialize;
-
 pub use counts::{Counts, Tally};
+pub use guard::{GuardError, GuardSpec, GuardTest, Limit};
 pub use metric::{Metric, Unit, UnknownMetric};
 pub use reading::{Figures, Reading, Verdict, overall};
-pub use watch::GuardError;
 
 use watch::Watch;
 use window::Windows;
-
-/// A condition on a version's live figures that must hold.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct GuardSpec {
-    pub metric: Metric,
-    pub test: GuardTest,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
-pub enum GuardTest {
-    /// Breach when the figure over the last `window` is above `limit` and at least `min_requests` are in it.
-    Windowed {
-        limit: Limit,
-        #[serde(rename = "windowSeconds", serialize_with = "seconds")]
-        window: Duration,
-        min_requests: u64,
-    },
-    /// Anytime-valid against a fixed limit: the chance of ever blaming a version that keeps the limit is at most 1 − confidence.
-    Above { limit: Limit, confidence: f64 },
-    /// Anytime-valid against stable: the canary's rate may exceed stable's by at most `margin`.
-    /// For a latency metric `slower_than` says what counts as slow.
-    WorseThanStable {
-        margin: f64,
-        #[serde(rename = "slowerThanSeconds", serialize_with = "maybe_seconds")]
-        slower_than: Option<Duration>,
-        confidence: f64,
-    },
-}
-
-/// A limit in the metric's own unit.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Limit {
-    /// For `error_rate`, 0..=1.
-    Rate(f64),
-    /// For latency metrics.
-    #[serde(rename = "seconds", serialize_with = "seconds")]
-    Duration(Duration),
-}
-
-fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(duration.as_secs_f64())
-}
-
-fn maybe_seconds<S: serde::Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-    duration.map(|d| d.as_secs_f64()).serialize(serializer)
-}
 
 /// The guards of one running deployment, and all that they remember.
 #[derive(Clone, Debug)]

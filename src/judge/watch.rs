@@ -5,18 +5,16 @@ use std::time::Duration;
 use super::against::AgainstTest;
 use super::counts::{Question, Timing, allowed_share};
 use super::evidence::AboveTest;
+use super::threshold::{BAD_TO_BREACH_MAX, Threshold};
 use super::window::Windows;
-use super::{Counts, Figures, GuardSpec, GuardTest, Limit, Metric, Reading, Tally, Unit, Verdict, explain, interval};
+use super::{Counts, Figures, GuardSpec, GuardTest, Metric, Reading, Tally, Unit, Verdict, explain, interval};
 
-/// An anytime-valid guard passes a step only with this many judged requests since it began: a version of which
-/// half the requests fail would have been caught on fewer, see the tests.
+/// An anytime-valid guard passes a step only with this many judged requests since it began: at common limits and
+/// shares, a version of which half the requests fail would have been caught on fewer (see the room's tests) …
 pub(super) const REQUESTS_TO_PASS: u64 = 50;
 
 /// … and with less evidence against it than this.
 const EVIDENCE_TO_PASS: f64 = 0.5;
-
-/// Up to where the number of bad requests to a breach is searched.
-const BAD_TO_BREACH_MAX: u64 = 1_000;
 
 /// A guard and what it remembers.
 #[derive(Clone, Debug)]
@@ -278,109 +276,4 @@ fn quantile_figures(
 
 fn bad_to_breach<T>(mut test: T, mut one_more_bad: impl FnMut(&mut T) -> f64) -> Option<u64> {
     (1..=BAD_TO_BREACH_MAX).find(|_| one_more_bad(&mut test) >= 1.0)
-}
-
-/// A windowed threshold, as a limit on the share of bad answers.
-#[derive(Clone, Copy, Debug)]
-struct Threshold {
-    allowed: f64,
-    span: Duration,
-    /// At least 1.
-    min_requests: u64,
-}
-
-impl Threshold {
-    fn verdict(&self, tally: Tally, judged_in_step: u64) -> Verdict {
-        if self.is_exceeded(tally) {
-            Verdict::Breach
-        } else if tally.requests >= self.min_requests && judged_in_step >= self.min_requests {
-            Verdict::Pass
-        } else {
-            Verdict::Hold
-        }
-    }
-
-    fn is_exceeded(&self, tally: Tally) -> bool {
-        tally.requests >= self.min_requests && self.is_exceeded_by_share(tally)
-    }
-
-    fn is_exceeded_by_share(&self, tally: Tally) -> bool {
-        tally.bad >= self.bad_too_many(tally.requests)
-    }
-
-    /// The first number of bad ones among `requests` that is above the limit. "p95 above the limit" is the same
-    /// as "more than 5 % slower than the limit". The small addition keeps 5 % of 100 from being 4.999….
-    fn bad_too_many(&self, requests: u64) -> u64 {
-        (self.allowed * requests as f64 + 1e-9) as u64 + 1
-    }
-
-    fn evidence(&self, tally: Tally) -> f64 {
-        let enough = (tally.requests as f64 / self.min_requests as f64).min(1.0);
-        let bad_too_many = self.bad_too_many(tally.requests.max(self.min_requests)) as f64;
-        if enough < 1.0 { enough * (tally.bad as f64 / bad_too_many).min(1.0) } else { tally.bad as f64 / bad_too_many }
-    }
-
-    fn bad_to_breach(&self, tally: Tally) -> Option<u64> {
-        (1..=BAD_TO_BREACH_MAX).find(|more| self.is_exceeded(tally.plus(Tally::new(*more, *more))))
-    }
-}
-
-/// Whether a guard's parts fit together, for those who read guards from outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum GuardError {
-    #[error("{0} is a share: its limit is a percentage")]
-    WantsShare(Metric),
-    #[error("{0} is a time: its limit is a duration")]
-    WantsDuration(Metric),
-    #[error("{0} is a time: to compare it with stable, say what is slow with slower_than")]
-    WantsSlowerThan(Metric),
-    #[error("slower_than makes sense only for a latency, and {0} is none")]
-    NoLatency(Metric),
-    #[error("a share must be within 0 % and 100 %")]
-    ShareOutOfRange,
-    #[error("the confidence must be above 0 % and below 100 %")]
-    ConfidenceOutOfRange,
-    #[error("the window must be longer than nothing")]
-    EmptyWindow,
-}
-
-impl GuardSpec {
-    /// Every guard that passes this is judged as it says; one that does not can do no harm but never breaches.
-    pub fn check(&self) -> Result<(), GuardError> {
-        match self.test {
-            GuardTest::Windowed { limit, window, .. } => {
-                self.check_limit(limit)?;
-                if window.is_zero() { Err(GuardError::EmptyWindow) } else { Ok(()) }
-            }
-            GuardTest::Above { limit, confidence } => {
-                self.check_limit(limit)?;
-                check_confidence(confidence)
-            }
-            GuardTest::WorseThanStable { margin, slower_than, confidence } => {
-                check_share(margin)?;
-                match (self.metric.unit(), slower_than) {
-                    (Unit::Share, Some(_)) => Err(GuardError::NoLatency(self.metric)),
-                    (Unit::Duration, None) => Err(GuardError::WantsSlowerThan(self.metric)),
-                    _ => check_confidence(confidence),
-                }
-            }
-        }
-    }
-
-    fn check_limit(&self, limit: Limit) -> Result<(), GuardError> {
-        match (self.metric.unit(), limit) {
-            (Unit::Share, Limit::Rate(rate)) => check_share(rate),
-            (Unit::Duration, Limit::Duration(_)) => Ok(()),
-            (Unit::Share, Limit::Duration(_)) => Err(GuardError::WantsShare(self.metric)),
-            (Unit::Duration, Limit::Rate(_)) => Err(GuardError::WantsDuration(self.metric)),
-        }
-    }
-}
-
-fn check_share(share: f64) -> Result<(), GuardError> {
-    if (0.0..=1.0).contains(&share) { Ok(()) } else { Err(GuardError::ShareOutOfRange) }
-}
-
-fn check_confidence(confidence: f64) -> Result<(), GuardError> {
-    if confidence > 0.0 && confidence < 1.0 { Ok(()) } else { Err(GuardError::ConfidenceOutOfRange) }
 }

@@ -190,7 +190,7 @@ mod tests {
             if (777..777 + 300).contains(&second) {
                 assert_eq!(seen, Tally::new(100, 50), "second {second}");
             }
-            if second < 777 || second > 777 + 300 + 10 {
+            if !(777..=777 + 300 + 10).contains(&second) {
                 assert_eq!(seen, Tally::default(), "second {second}");
             }
             assert!(window.marks.len() <= MARKS_MAX);

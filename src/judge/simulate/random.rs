@@ -16,19 +16,19 @@ impl Random {
         Self(mix(self.0 ^ mix(index.wrapping_add(STEP))))
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(STEP);
         mix(self.0)
     }
 
     /// True with probability `p`.
     pub fn chance(&mut self, p: f64) -> bool {
-        ((self.next() >> 11) as f64) < p * (1u64 << 53) as f64
+        ((self.draw() >> 11) as f64) < p * (1u64 << 53) as f64
     }
 
     /// A number below `end`, which is at least 1.
     pub fn below(&mut self, end: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(end)) >> 64) as u64
+        ((u128::from(self.draw()) * u128::from(end)) >> 64) as u64
     }
 }
 
@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn forks_differ() {
         let root = Random::new(7);
-        assert_ne!(root.fork(0).next(), root.fork(1).next());
-        assert_eq!(root.fork(3).next(), root.fork(3).next());
+        assert_ne!(root.fork(0).draw(), root.fork(1).draw());
+        assert_eq!(root.fork(3).draw(), root.fork(3).draw());
     }
 }

@@ -2,21 +2,19 @@
 
 use std::fmt;
 
-use serde::Serialize;
-
-use super::{Plan, Traffic};
+use super::{Cost, Plan, Search, Traffic};
 
 /// The rows of a whole plan.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
     pub plan: Plan,
-    pub null: Vec<NullRow>,
+    pub false_alarms: Vec<FalseAlarmRow>,
     pub detection: Vec<DetectionRow>,
 }
 
 /// How often a good canary was blamed.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct NullRow {
+pub struct FalseAlarmRow {
     pub traffic: Traffic,
     /// The canary's rate above stable's.
     pub excess: f64,
@@ -42,7 +40,26 @@ pub struct DetectionRow {
     pub users_hit: Option<Quantiles>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+impl DetectionRow {
+    pub(super) fn new(traffic: Traffic, healthy_requests: u64, defect: f64, searches: &[Search]) -> Self {
+        let costs: Vec<Cost> = searches.iter().filter_map(|search| search.cost()).collect();
+        let count = |kind| searches.iter().filter(|search| **search == kind).count() as u64;
+        Self {
+            traffic,
+            healthy_requests,
+            defect,
+            runs: searches.len() as u64,
+            found: costs.len() as u64,
+            not_found: count(Search::NotFound),
+            false_alarms: count(Search::FalseAlarm),
+            canary_requests: Quantiles::of(costs.iter().map(|cost| cost.canary_requests)),
+            bad_requests: Quantiles::of(costs.iter().map(|cost| cost.bad_requests)),
+            users_hit: Quantiles::of(costs.iter().map(|cost| cost.users_hit)),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quantiles {
     pub median: u64,
     pub p99: u64,
@@ -62,24 +79,28 @@ impl Quantiles {
 
 impl Report {
     pub(super) fn new(plan: &Plan) -> Self {
-        Self { plan: plan.clone(), null: Vec::new(), detection: Vec::new() }
+        Self { plan: plan.clone(), false_alarms: Vec::new(), detection: Vec::new() }
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.false_alarms.len() + self.detection.len()
     }
 
     /// The highest share of runs in which a good canary was blamed, over the rows.
     pub fn worst_false_alarm_share(&self) -> f64 {
-        self.null.iter().map(|row| row.alarms as f64 / row.runs.max(1) as f64).fold(0.0, f64::max)
+        self.false_alarms.iter().map(|row| row.alarms as f64 / row.runs.max(1) as f64).fold(0.0, f64::max)
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for guard in &self.plan.guards {
-            writeln!(f, "Guard: {guard}. ")?;
+            writeln!(f, "Guard: {guard}.")?;
         }
         writeln!(f, "\nA good canary, judged after every request:\n")?;
         writeln!(f, "| traffic | canary's share | stable's errors | canary's errors | runs | rolled back |")?;
         writeln!(f, "| --- | --- | --- | --- | --- | --- |")?;
-        for row in &self.null {
+        for row in &self.false_alarms {
             write!(f, "{}", row.traffic)?;
             let canary_rate = row.traffic.stable_rate + row.excess;
             writeln!(f, " {} | {} | {} |", percent(canary_rate), row.runs, row.alarms)?;

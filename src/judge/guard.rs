@@ -1,0 +1,116 @@
+//! Guards as their author writes them.
+
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use super::{Metric, Unit};
+
+/// A condition on a version's live figures that must hold.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GuardSpec {
+    pub metric: Metric,
+    pub test: GuardTest,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum GuardTest {
+    /// Breach when the figure over the last `window` is above `limit` and at least `min_requests` are in it.
+    Windowed {
+        limit: Limit,
+        #[serde(rename = "windowSeconds", serialize_with = "seconds")]
+        window: Duration,
+        min_requests: u64,
+    },
+    /// Anytime-valid against a fixed limit: the chance of ever blaming a version that keeps the limit is at most 1 − confidence.
+    Above { limit: Limit, confidence: f64 },
+    /// Anytime-valid against stable: the canary's rate may exceed stable's by at most `margin`.
+    /// For a latency metric `slower_than` says what counts as slow.
+    WorseThanStable {
+        margin: f64,
+        #[serde(rename = "slowerThanSeconds", serialize_with = "maybe_seconds")]
+        slower_than: Option<Duration>,
+        confidence: f64,
+    },
+}
+
+/// A limit in the metric's own unit.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Limit {
+    /// For `error_rate`, 0..=1.
+    Rate(f64),
+    /// For latency metrics.
+    #[serde(rename = "seconds", serialize_with = "seconds")]
+    Duration(Duration),
+}
+
+/// Whether a guard's parts fit together, for those who read guards from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GuardError {
+    #[error("{0} is a share: its limit is a percentage")]
+    WantsShare(Metric),
+    #[error("{0} is a time: its limit is a duration")]
+    WantsDuration(Metric),
+    #[error("{0} is a time: to compare it with stable, say what is slow with slower_than")]
+    WantsSlowerThan(Metric),
+    #[error("slower_than makes sense only for a latency, and {0} is none")]
+    NoLatency(Metric),
+    #[error("a share must be within 0 % and 100 %")]
+    ShareOutOfRange,
+    #[error("the confidence must be above 0 % and below 100 %")]
+    ConfidenceOutOfRange,
+    #[error("the window must be longer than nothing")]
+    EmptyWindow,
+}
+
+impl GuardSpec {
+    /// Every guard that passes this is judged as it says; one that does not can do no harm but never breaches.
+    pub fn check(&self) -> Result<(), GuardError> {
+        match self.test {
+            GuardTest::Windowed { limit, window, .. } => {
+                self.check_limit(limit)?;
+                if window.is_zero() { Err(GuardError::EmptyWindow) } else { Ok(()) }
+            }
+            GuardTest::Above { limit, confidence } => {
+                self.check_limit(limit)?;
+                check_confidence(confidence)
+            }
+            GuardTest::WorseThanStable { margin, slower_than, confidence } => {
+                check_share(margin)?;
+                match (self.metric.unit(), slower_than) {
+                    (Unit::Share, Some(_)) => Err(GuardError::NoLatency(self.metric)),
+                    (Unit::Duration, None) => Err(GuardError::WantsSlowerThan(self.metric)),
+                    _ => check_confidence(confidence),
+                }
+            }
+        }
+    }
+
+    fn check_limit(&self, limit: Limit) -> Result<(), GuardError> {
+        match (self.metric.unit(), limit) {
+            (Unit::Share, Limit::Rate(rate)) => check_share(rate),
+            (Unit::Duration, Limit::Duration(_)) => Ok(()),
+            (Unit::Share, Limit::Duration(_)) => Err(GuardError::WantsShare(self.metric)),
+            (Unit::Duration, Limit::Rate(_)) => Err(GuardError::WantsDuration(self.metric)),
+        }
+    }
+}
+
+fn check_share(share: f64) -> Result<(), GuardError> {
+    if (0.0..=1.0).contains(&share) { Ok(()) } else { Err(GuardError::ShareOutOfRange) }
+}
+
+fn check_confidence(confidence: f64) -> Result<(), GuardError> {
+    if confidence > 0.0 && confidence < 1.0 { Ok(()) } else { Err(GuardError::ConfidenceOutOfRange) }
+}
+
+fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
+}
+
+fn maybe_seconds<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    duration.map(|d| d.as_secs_f64()).serialize(serializer)
+}
