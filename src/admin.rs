@@ -78,3 +78,6 @@ async fn in_time(request: Request, next: Next) -> Response {
     let answer = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await;
     answer.unwrap_or_else(|_| Problem::too_slow().into_response())
 }
+
+#[cfg(test)]
+mod tests;

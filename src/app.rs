@@ -1,12 +1,37 @@
 //! The only wiring: threads, sockets, reload, stop.
+//!
+//! Threads: `worker-N` and `acceptor` (data plane), `control` (reconciler, admin side, reload). The
+//! data plane is stopped first and the control plane last, so that probes answer and figures can be
+//! scraped while exchanges drain.
+
+mod figures;
+mod reload;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
 
-use crate::config::Config;
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::admin::{self, AdminState, auth::Auth};
+use crate::config::{AccessLogConfig, Config, Limits};
+use crate::control::reconcile::Reconciler;
+use crate::control::service::Control;
+use crate::proxy::listen::{self, DataPlane};
+use crate::proxy::worker::{ProxyOptions, Shared};
+use crate::ready::{Readiness, ReadyGuard};
+use crate::routing::compile::Rejection;
 use crate::routing::table::SharedTable;
+use crate::telemetry::access::{AccessLog, AccessTarget};
+use crate::telemetry::counters::ProxyCounters;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::reload::ReloadStatus;
 use crate::telemetry::stats::StatsRegistry;
+use reload::{Listeners, Reloader};
 
 /// A running instance. Dropping it stops it at once; [`Running::stop`] drains first.
 pub struct Running {
@@ -15,15 +40,158 @@ pub struct Running {
     pub admin: SocketAddr,
     pub table: SharedTable,
     pub registry: Arc<StatsRegistry>,
+    pub control: Control,
+    pub reloads: Arc<ReloadStatus>,
+    data_plane: DataPlane,
+    control_plane: ControlPlane,
+    ready: ReadyGuard,
+    drain_timeout: Duration,
+}
+
+struct ControlPlane {
+    stop: watch::Sender<bool>,
+    thread: JoinHandle<()>,
 }
 
 /// Starts everything; returns when all sockets are bound and the first table is live.
-/// `file` is watched for changes when given.
-pub fn start(_config: Config, _file: Option<PathBuf>) -> anyhow::Result<Running> {
-    anyhow::bail!("not wired yet")
+/// `file` is watched for changes, and read again on SIGHUP, when given.
+pub fn start(config: Config, file: Option<PathBuf>) -> anyhow::Result<Running> {
+    let registry = Arc::new(StatsRegistry::new(config.workers));
+    let (control, reconciler) = Control::start(config.intent(), registry.clone()).map_err(all_rejections)?;
+    let counters = ProxyCounters::for_workers(config.workers);
+    let options = proxy_options(&config, access_log(config.access_log.as_ref())?);
+    let reloads = Arc::new(ReloadStatus::default());
+    let metrics = Arc::new(metrics(&registry, &reloads, &counters, &control));
+    if let Some(log) = &options.access_log {
+        metrics.set_access_log(log.counters());
+    }
+    let (listeners, bound) = Listeners::bind(&config.listeners)?;
+    let admin_socket = bind_admin(config.admin.address)?;
+    let admin = admin_socket.local_addr()?;
+
+    let shared = Shared::new(control.table().clone(), options, counters);
+    let data_plane =
+        listen::start(config.workers, shared.clone(), bound).context("cannot start the proxy's threads")?;
+    let addresses = listeners.addresses();
+    let ready = Readiness::default();
+    let state = AdminState {
+        control: control.clone(),
+        reloads: reloads.clone(),
+        ready: ready.clone(),
+        metrics: {
+            let metrics = metrics.clone();
+            Arc::new(move || metrics.render())
+        },
+        auth: config.admin.token.as_ref().map_or_else(Auth::loopback_only, |token| Auth::token(token.0.clone())),
+    };
+    reloads.succeeded(&config.hash, SystemTime::now());
+    let drain_timeout = config.limits.drain_timeout;
+    let reloader = file.map(|file| {
+        let acceptor = data_plane.acceptor();
+        Reloader::new(file, config, control.clone(), shared, acceptor, listeners, metrics, reloads.clone())
+    });
+    let control_plane = start_control_plane(reconciler, admin_socket, state, reloader)?;
+    Ok(Running {
+        listeners: addresses,
+        admin,
+        table: control.table().clone(),
+        registry,
+        control,
+        reloads,
+        data_plane,
+        control_plane,
+        ready: ready.ready(),
+        drain_timeout,
+    })
 }
 
 impl Running {
     /// Stops accepting, lets exchanges in flight end (to the drain time-out), joins the threads.
-    pub fn stop(self) {}
+    pub fn stop(self) {
+        drop(self.ready);
+        self.data_plane.stop(Instant::now() + self.drain_timeout);
+        self.control_plane.stop.send_replace(true);
+        let _ = self.control_plane.thread.join();
+    }
+}
+
+fn start_control_plane(
+    reconciler: Reconciler,
+    admin_socket: std::net::TcpListener,
+    state: AdminState,
+    reloader: Option<Reloader>,
+) -> anyhow::Result<ControlPlane> {
+    let (stop, stopped) = watch::channel(false);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
+    // Inside the runtime, so that what the watch and the signal need is there before `start` returns.
+    let reloader = reloader.map(|reloader| runtime.block_on(async { reloader.armed() })).transpose()?;
+    let work = async move {
+        let admin_socket = match TcpListener::from_std(admin_socket) {
+            Ok(socket) => socket,
+            Err(error) => return tracing::error!(%error, "the admin side could not start"),
+        };
+        let admin = admin::serve(admin_socket, admin::router(state), stopped.clone());
+        let reload = async {
+            if let Some(reloader) = reloader {
+                reloader.run(stopped.clone()).await;
+            }
+        };
+        tokio::join!(reconciler.run(stopped.clone()), admin, reload);
+    };
+    let thread = std::thread::Builder::new().name("control".into()).spawn(move || runtime.block_on(work))?;
+    Ok(ControlPlane { stop, thread })
+}
+
+pub(crate) fn all_rejections(rejections: Vec<Rejection>) -> anyhow::Error {
+    let lines: Vec<_> = rejections.iter().map(ToString::to_string).collect();
+    anyhow::anyhow!(lines.join("\n"))
+}
+
+fn metrics(
+    registry: &Arc<StatsRegistry>,
+    reloads: &Arc<ReloadStatus>,
+    counters: &Arc<[ProxyCounters]>,
+    control: &Control,
+) -> Metrics {
+    let metrics = Metrics::new(registry.clone(), reloads.clone(), counters.clone());
+    let table = control.table().clone();
+    metrics.set_table_source(Box::new(move || figures::of_table(&table.load())));
+    let control = control.clone();
+    metrics.set_deployment_source(Box::new(move || figures::of_deployments(&control)));
+    metrics
+}
+
+fn access_log(config: Option<&AccessLogConfig>) -> anyhow::Result<Option<AccessLog>> {
+    let Some(config) = config else { return Ok(None) };
+    let target = config.path.clone().map_or(AccessTarget::Stdout, AccessTarget::File);
+    let name = config.path.as_ref().map_or("standard output".into(), |path| path.display().to_string());
+    AccessLog::start(target, config.sample)
+        .map(Some)
+        .with_context(|| format!("access_log.path: cannot write to {name}"))
+}
+
+fn proxy_options(config: &Config, access_log: Option<AccessLog>) -> ProxyOptions {
+    let Limits { head_bytes, head_fields, head_timeout, keep_alive_timeout, connections, drain_timeout: _ } =
+        config.limits;
+    ProxyOptions {
+        version_header: config.version_header,
+        head_bytes,
+        head_fields,
+        head_timeout,
+        keep_alive_timeout,
+        max_connections: connections,
+        access_log,
+    }
+}
+
+fn bind_admin(address: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
+    let socket = std::net::TcpListener::bind(address).with_context(|| cannot_listen("admin.address", address))?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn cannot_listen(field: &str, address: SocketAddr) -> String {
+    format!(
+        "{field}: cannot listen on {address}; is another process using it? choose another port, or 0 for a free one"
+    )
 }

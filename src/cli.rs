@@ -1,2 +1,105 @@
-//! The subcommands.
-pub mod mock_agent;
+//! The subcommands: arguments in, text out, an exit code.
+
+mod bucket;
+mod demo;
+mod explain;
+mod mock_agent;
+mod run;
+mod simulate;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{self, Config};
+
+/// Routes each request to an agent version, and takes a bad canary out by itself.
+#[derive(Parser)]
+#[command(name = "pointsman", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the proxy
+    Run(run::Args),
+    /// Check configuration files: print every error with its place, exit 1 if there is one
+    Check {
+        /// The files to check
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Print the JSON Schema of the configuration file, for editors
+    Schema,
+    /// Read keys from standard input and print `key<TAB>bucket[<TAB>index of the arm]`
+    Bucket(bucket::Args),
+    /// Say which version a request would get, and why
+    Explain(explain::Args),
+    /// Route random keys and compare the split that they get with the intended one
+    Simulate(simulate::Args),
+    /// See it work: two agents, live traffic, a ramp, and a canary that fails
+    Demo(demo::Args),
+    MockAgent(mock_agent::Args),
+}
+
+/// Runs the command line. Errors go to standard error; the exit code is 1, or 2 for wrong arguments.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(args) => run::run(args),
+        Command::Check { files } => return check(&files),
+        Command::Schema => print_schema(),
+        Command::Bucket(args) => bucket::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
+        Command::Demo(args) => demo::run(args),
+        Command::MockAgent(args) => mock_agent::run(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whoever read our output has had enough (`| head`): no error.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<std::io::Error>();
+    io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+fn check(files: &[PathBuf]) -> ExitCode {
+    let mut bad = false;
+    for file in files {
+        match Config::load(file) {
+            Ok(config) => {
+                let deployments = config.agents.iter().filter(|agent| agent.deployment.is_some()).count();
+                println!(
+                    "{}: ok ({}, {})",
+                    file.display(),
+                    count(config.agents.len(), "agent"),
+                    count(deployments, "deployment")
+                );
+            }
+            Err(errors) => {
+                bad = true;
+                eprintln!("{errors}");
+            }
+        }
+    }
+    if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+fn print_schema() -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string_pretty(&config::schema())?);
+    Ok(())
+}

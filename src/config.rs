@@ -1,11 +1,35 @@
 //! The validated configuration: what the rest of the program may rely on without checking again.
+//!
+//! A file goes through four stages, each of which reports all that it finds: `node` and `marks` read YAML
+//! into a tree with places, `expand` puts in the environment, `decode` makes it the shapes of `file`,
+//! `check` makes those a [`Config`]. [`watch`] tells when there is a new text to read.
+//! What is not here: what a change of the configuration does (that is `app` and `control`).
+
+mod check;
+mod decode;
+mod errors;
+mod expand;
+mod file;
+mod marks;
+mod node;
+mod scalar;
+mod schema;
+mod source;
+pub mod watch;
+
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::control::model::AgentIntent;
+pub use errors::{ConfigError, ConfigErrors, MAX_ERRORS, Place};
+pub use schema::schema;
+pub use source::MAX_FILE_BYTES;
+
+use crate::control::model::{AgentIntent, Intent};
 use crate::routing::ids::EnvironmentId;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +46,38 @@ pub struct Config {
     pub limits: Limits,
     pub access_log: Option<AccessLogConfig>,
     pub agents: Vec<AgentIntent>,
+}
+
+impl Config {
+    /// Reads `text`; `name` is what errors call the file, `env` looks up `${NAME}`.
+    pub fn parse(name: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigErrors> {
+        let mut report = errors::Report::new(name);
+        let config = node::read(text, &mut report).and_then(|mut tree| {
+            expand::expand(&mut tree, env, &mut report);
+            check::config(tree, source::content_hash(text.as_bytes()), &mut report)
+        });
+        report.finish(config)
+    }
+
+    /// Reads the file at `path`, with the environment of this process.
+    pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
+        let text = source::read(path)?;
+        Self::parse(&path.display().to_string(), &text, &process_env)
+    }
+
+    /// What the author of the file wants of all agents.
+    pub fn intent(&self) -> Intent {
+        Intent { config_hash: self.hash.clone(), agents: self.agents.clone() }
+    }
+}
+
+/// The environment of this process, as `env` of [`Config::parse`]. A value that is not UTF-8 counts as not set.
+pub fn process_env(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@
 //! | [`routing`] | pure: facts and decisions | `telemetry` (counters only) |
 //! | [`judge`] | pure: windows, tests, verdicts | nothing |
 //! | [`control`] | intended state against actual: rollouts | `judge`, `routing`, `telemetry` |
-//! | [`admin`] | operator HTTP over `control` | `control`, `routing`, `telemetry` |
+//! | [`admin`] | operator HTTP over `control` | `control`, `routing`, `telemetry`, `ready` |
 //! | [`config`] | the YAML file → validated [`config::Config`] | `routing`, `judge`, `control::model` (specs only) |
 //! | [`telemetry`] | counters, metrics, logs | nothing |
 //! | [`ready`] | whether this instance should get traffic | nothing |

@@ -1,1 +1,28 @@
-//! The data plane.
+//! The data plane: from a client's socket to the version's endpoint and back.
+//!
+//! In reading order: [`listen`] accepts and hands each connection to the worker with the fewest;
+//! [`worker`] is one thread with its own runtime, pools and clock of idleness; [`connection`] drives
+//! one client connection; [`serve`] is one request, top-down.
+//!
+//! The rules of the hot path:
+//!
+//! - one snapshot of the table per request; nothing is looked up by name;
+//! - no lock, no cross-thread write: pools, buffers, timers and counters belong to the worker;
+//! - the upstream connection is polled by the client's own task, so an exchange is one task and a
+//!   client that goes away drops both ends at once;
+//! - no timer is armed per request: a connection has one, which looks at the deadline when it fires.
+//!
+//! The proxy reads the table and writes the counters. It knows nothing of the control plane.
+
+mod balance;
+mod body;
+mod connection;
+mod error;
+mod headers;
+mod interim;
+mod io;
+pub mod listen;
+mod outcome;
+mod serve;
+mod upstream;
+pub mod worker;

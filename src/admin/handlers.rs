@@ -4,5 +4,6 @@ pub mod agents;
 pub mod config;
 pub mod deployments;
 pub mod explain;
+pub mod place;
 pub mod probes;
 pub mod table;

@@ -1,6 +1,5 @@
 //! The admin port's connections: few, short-lived, and none able to starve the probes.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,7 +65,7 @@ async fn connection(
     (stream, place): (TcpStream, Option<OwnedSemaphorePermit>),
     router: Router,
     mut stop: watch::Receiver<bool>,
-) -> Result<(), Infallible> {
+) {
     let _ = stream.set_nodelay(true);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -76,12 +75,11 @@ async fn connection(
     tokio::pin!(connection);
     tokio::select! {
         // How a client's connection ended is the client's affair.
-        _ = &mut connection => return Ok(()),
+        _ = &mut connection => return,
         () = tokio::time::sleep(LIFETIME) => {}
         _ = stop.wait_for(|stop| *stop) => {}
     }
     connection.as_mut().graceful_shutdown();
     let _ = tokio::time::timeout(CLOSING, connection).await;
     drop(place);
-    Ok(())
 }

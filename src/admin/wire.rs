@@ -1,5 +1,7 @@
 //! The shapes of requests and answers, apart from the model: renaming a field inside never changes the API.
 //!
+//! An explanation and a guard's reading have their shape where they are made: they exist to be read.
+//!
 //! camelCase; shares in percent; durations in seconds; times as RFC 3339 in UTC.
 
 use std::time::{Duration, SystemTime};
@@ -49,9 +51,15 @@ pub struct TableVersion {
     pub version: String,
     /// Of the requests that have a key and are in the split's audience.
     pub weight_percent: f64,
-    /// First and last bucket of each range.
-    pub bucket_ranges: Vec<[u32; 2]>,
+    pub bucket_ranges: Vec<Buckets>,
     pub endpoints: Vec<String>,
+}
+
+/// Both ends are in it.
+#[derive(Debug, Serialize)]
+pub struct Buckets {
+    pub start: u32,
+    pub end: u32,
 }
 
 impl TableAgent {
@@ -68,7 +76,7 @@ impl TableAgent {
             .collect();
         for (range, version) in agent.split.ranges() {
             if let Some(version) = versions.get_mut(version) {
-                version.bucket_ranges.push([*range.start(), *range.end()]);
+                version.bucket_ranges.push(Buckets { start: *range.start(), end: *range.end() });
             }
         }
         for (index, version) in versions.iter_mut().enumerate() {
@@ -237,20 +245,6 @@ impl RollbackView {
             errors: cost.errors,
         })
     }
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Explanation {
-    pub agent: String,
-    pub environment: String,
-    pub epoch: u64,
-    /// Where the bucketing key came from, as the configuration writes it; `null` where none was needed or found.
-    pub key_source: Option<String>,
-    pub key: Option<String>,
-    pub bucket: Option<u32>,
-    pub version: String,
-    pub reason: String,
 }
 
 #[derive(Debug, Serialize)]

@@ -4,6 +4,15 @@ use super::model::{AgentKey, Breach, Cost, Deployment, Moment, RollbackCause};
 use super::rollout::Action;
 use crate::routing::ids::{VersionId, Weight};
 
+/// An author's new deployment has been adopted.
+pub fn log_begun(key: &AgentKey, deployment: &Deployment, epoch: u64) {
+    tracing::info!(
+        environment = %key.environment, agent = %key.agent, version = %deployment.spec.version,
+        strategy = deployment.spec.strategy.as_str(), state = deployment.state.as_str(),
+        weight = %deployment.weight(), epoch, "deployment begun"
+    );
+}
+
 /// One action that was taken.
 pub struct Event {
     key: AgentKey,

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use super::model::{
     Breach, Cost, Deployment, DeploymentSpec, DeploymentState, Moment, OnBreach, Rollback, RollbackCause, Stage,
 };
+use crate::routing::ids::VersionId;
 
 /// What the judge says of all guards together.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,8 +52,8 @@ pub enum Command {
 /// Why a command cannot be done in the deployment's state.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Refusal {
-    #[error("deployment {} of version {} is already rolled back", .0.id(), .0.spec.version)]
-    AlreadyRolledBack(Deployment),
+    #[error("version {version} was already rolled back at {}", humantime::format_rfc3339_seconds(at.wall))]
+    AlreadyRolledBack { version: VersionId, at: Moment },
 }
 
 /// Everything that is to be done now, in order. Empty when nothing is.
@@ -132,8 +133,8 @@ fn is_last(spec: &DeploymentSpec, step: usize) -> bool {
 /// What a command comes to in this state.
 pub fn command(deployment: &Deployment, command: Command) -> Result<Vec<Action>, Refusal> {
     match (command, &deployment.state) {
-        (Command::Rollback { .. }, DeploymentState::RolledBack(_)) => {
-            Err(Refusal::AlreadyRolledBack(deployment.clone()))
+        (Command::Rollback { .. }, DeploymentState::RolledBack(Rollback { at, .. })) => {
+            Err(Refusal::AlreadyRolledBack { version: deployment.spec.version.clone(), at: *at })
         }
         (Command::Rollback { by, reason }, _) => Ok(vec![Action::Rollback(RollbackCause::Operator { by, reason })]),
     }

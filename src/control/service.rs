@@ -14,13 +14,14 @@ use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
 use super::agent::AgentRollout;
-use super::model::{AgentKey, Deployment, DeploymentState, Intent, Moment};
+use super::model::{AgentIntent, AgentKey, Deployment, DeploymentState, Intent, Moment};
 use super::reconcile::Reconciler;
-use super::report::Event;
+use super::report::{self, Event};
 use super::rollout::{self, Action, Command, Judgement};
 use super::view::{DeploymentView, RolloutCounters};
 use super::watch::Watch;
 use crate::routing::compile::{Rejection, compile};
+use crate::routing::ids::VersionId;
 use crate::routing::spec::{Desired, DesiredAgent};
 use crate::routing::table::{RoutingTable, SharedTable};
 use crate::telemetry::stats::StatsRegistry;
@@ -69,8 +70,8 @@ pub enum CommandError {
     UnknownAgent(AgentKey),
     #[error("agent {} has no deployment in environment {}", .0.agent, .0.environment)]
     NoDeployment(AgentKey),
-    #[error("version {} is the agent's stable version: there is none to return to", .0.spec.version)]
-    IsStable(Deployment),
+    #[error("version {0} is the agent's stable version: there is none to return to")]
+    IsStable(VersionId),
     #[error(transparent)]
     Refused(#[from] rollout::Refusal),
     #[error("done, but the routing table could not be built and will be tried again: {0}")]
@@ -105,9 +106,11 @@ impl Control {
             live: Vec::new(),
             unpublished: false,
         };
+        let (begun, epoch) = (begun(&rollouts, now), inner.epoch);
         let table = Arc::new(ArcSwap::from_pointee(table));
         let control = Self(Arc::new(Shared { inner: Mutex::new(inner), table, registry, changed: Notify::new() }));
         control.0.lock().settle(rollouts, &control.0.registry, now);
+        begun.iter().for_each(|(key, deployment)| report::log_begun(key, deployment, epoch));
         Ok((control.clone(), Reconciler::new(control)))
     }
 
@@ -124,12 +127,14 @@ impl Control {
             self.0.registry.prune();
             return Err(rejections);
         }
+        let begun = begun(&rollouts, now);
         inner.config_hash = intent.config_hash;
         inner.settle(rollouts, &self.0.registry, now);
         self.0.registry.prune();
         let applied = Applied { epoch: inner.epoch, agents: inner.agents.len() };
         drop(inner);
         self.0.changed.notify_one();
+        begun.iter().for_each(|(key, deployment)| report::log_begun(key, deployment, applied.epoch));
         Ok(applied)
     }
 
@@ -150,7 +155,7 @@ impl Control {
         let deployment = entry.rollout.deployment.as_ref().ok_or_else(none)?;
         let actions = rollout::command(deployment, command)?;
         if deployment.spec.version == entry.rollout.spec.stable {
-            return Err(CommandError::IsStable(deployment.clone()));
+            return Err(CommandError::IsStable(deployment.spec.version.clone()));
         }
         let taken = entry.take(actions, now);
         inner.unpublished |= taken.moves_traffic;
@@ -351,14 +356,22 @@ impl Entry {
 }
 
 fn adopt(agents: &BTreeMap<AgentKey, Entry>, intent: &Intent, now: Moment) -> Vec<AgentRollout> {
-    let adopt_one = |intent| {
-        let intent: &super::model::AgentIntent = intent;
+    let adopt_one = |intent: &AgentIntent| {
         AgentRollout::adopt(agents.get(&AgentKey::of(&intent.spec)).map(|e| &e.rollout), intent, now)
     };
     intent.agents.iter().map(adopt_one).collect()
+}
+
+/// The deployments that `now` sees for the first time.
+fn begun(rollouts: &[AgentRollout], now: Moment) -> Vec<(AgentKey, Deployment)> {
+    let with_key = |rollout: &AgentRollout| Some((rollout.key(), rollout.deployment.clone()?));
+    rollouts.iter().filter_map(with_key).filter(|(_, deployment)| deployment.started == now).collect()
 }
 
 fn desired<'a>(config_hash: &Arc<str>, rollouts: impl Iterator<Item = &'a AgentRollout>) -> Desired {
     let agents: Vec<DesiredAgent> = rollouts.map(AgentRollout::desired).collect();
     Desired { config_hash: config_hash.clone(), agents }
 }
+
+#[cfg(test)]
+mod tests;

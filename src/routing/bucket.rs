@@ -69,7 +69,8 @@ impl Bucketer {
         self.scheme
     }
 
-    /// 60 to 200 ns with keys of usual length (`loadtest/bench_routing.rs`).
+    /// Nearly all of the cost is hashing one block of 64 bytes, or two where prefix and key are longer than
+    /// 55 bytes together; `loadtest/bench_routing.rs` measures it.
     pub fn bucket(&self, key: &[u8]) -> Bucketed {
         let hash = match &self.prefix {
             Prefix::Sha1(prefix) => first_15_hex_digits(&prefix.clone().chain_update(key).finalize()),

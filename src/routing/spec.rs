@@ -156,8 +156,21 @@ pub enum Test {
 
 impl PartialEq for Test {
     fn eq(&self, other: &Self) -> bool {
-        // `Regex` has no equality of its own; its Debug text is its pattern.
-        format!("{self:?}") == format!("{other:?}")
+        match (self, other) {
+            (Self::Eq(a), Self::Eq(b))
+            | (Self::NotEq(a), Self::NotEq(b))
+            | (Self::Gt(a), Self::Gt(b))
+            | (Self::Gte(a), Self::Gte(b))
+            | (Self::Lt(a), Self::Lt(b))
+            | (Self::Lte(a), Self::Lte(b))
+            | (Self::Contains(a), Self::Contains(b))
+            | (Self::StartsWith(a), Self::StartsWith(b)) => a == b,
+            (Self::In(a), Self::In(b)) | (Self::NotIn(a), Self::NotIn(b)) => a == b,
+            // `Regex` has no equality of its own; its text is its pattern.
+            (Self::Matches(a), Self::Matches(b)) => a.as_str() == b.as_str(),
+            (Self::Exists(a), Self::Exists(b)) => a == b,
+            _ => false,
+        }
     }
 }
 

@@ -68,6 +68,11 @@ impl Split {
         Ok(Self { pieces, sums: (scheme == Scheme::LaunchDarkly).then(|| running_sums(arms)) })
     }
 
+    /// The canonical layout of weights without versions: [`Split::pick`] answers with an arm's position.
+    pub fn numbered(scheme: Scheme, weights: &[Weight]) -> Result<Self, WeightsError> {
+        Self::canonical(scheme, &weights.iter().copied().enumerate().collect::<Vec<_>>())
+    }
+
     /// The live layout changed to the new weights, with the fewest buckets moved. A version that is not among
     /// the arms loses all it had.
     pub fn evolve(&self, arms: &[Arm]) -> Result<Self, WeightsError> {
@@ -110,7 +115,8 @@ impl Split {
     }
 }
 
-fn check_sum(arms: &[Arm]) -> Result<(), WeightsError> {
+/// Whether the weights are a split, whatever they are the weights of.
+pub fn check_sum<V>(arms: &[(V, Weight)]) -> Result<(), WeightsError> {
     let sum_thousandths = arms.iter().map(|(_, weight)| u64::from(weight.get())).sum();
     if sum_thousandths == u64::from(BUCKETS) { Ok(()) } else { Err(WeightsError { sum_thousandths }) }
 }
@@ -215,17 +221,17 @@ impl Layout {
     fn shifted_edge(&self) -> Option<Handover> {
         let edges = self.pieces.windows(2).flat_map(|pair| {
             let (left, right) = (pair[0], pair[1]);
-            [(left, self.from_end(&left, right.version)), (right, self.from_start(&right, left.version))]
+            [(left, self.end_of(&left, right.version)), (right, self.start_of(&right, left.version))]
         });
         let useful = edges.filter(|(_, handover)| handover.start < handover.end);
         useful.min_by_key(|(from, _)| (from.buckets(), from.start)).map(|(_, handover)| handover)
     }
 
-    fn from_start(&self, from: &Piece, to: usize) -> Handover {
+    fn start_of(&self, from: &Piece, to: usize) -> Handover {
         Handover { start: from.start, end: from.start + self.wanted(from, to), to }
     }
 
-    fn from_end(&self, from: &Piece, to: usize) -> Handover {
+    fn end_of(&self, from: &Piece, to: usize) -> Handover {
         Handover { start: from.end - self.wanted(from, to), end: from.end, to }
     }
 
@@ -240,13 +246,13 @@ impl Layout {
 
     fn edge_across_the_ends(&self) -> Option<Handover> {
         let (first, last) = (self.pieces.first()?, self.pieces.last()?);
-        let across = [self.from_end(last, first.version), self.from_start(first, last.version)];
+        let across = [self.end_of(last, first.version), self.start_of(first, last.version)];
         across.into_iter().find(|handover| handover.start < handover.end)
     }
 
     fn any_piece(&self, needy: usize) -> Option<Handover> {
         let spare = self.pieces.iter().filter(|piece| self.surplus[piece.version] > 0);
-        spare.min_by_key(|piece| (piece.buckets(), piece.start)).map(|piece| self.from_end(piece, needy))
+        spare.min_by_key(|piece| (piece.buckets(), piece.start)).map(|piece| self.end_of(piece, needy))
     }
 
     fn apply(&mut self, handover: Handover) {

@@ -13,7 +13,7 @@ use super::bucket::Bucketer;
 use super::ids::{AgentId, EnvironmentId, SegmentId, VersionId};
 use super::matcher::Matcher;
 use super::segment::Segment;
-use super::spec::{AgentSpec, Attribute, EndpointAddress};
+use super::spec::{AgentSpec, Attribute, CanaryShare, EndpointAddress};
 use super::split::Split;
 use crate::telemetry::stats::{AgentStats, VersionStats};
 
@@ -27,12 +27,16 @@ pub struct RoutingTable {
     pub config_hash: Arc<str>,
     /// Sorted by environment, then agent; `matcher` answers with indexes into it.
     pub agents: Vec<Arc<Agent>>,
-    pub(super) matcher: Matcher,
+    /// Shared with the next table when no route changes.
+    pub(super) matcher: Arc<Matcher>,
 }
 
 /// One agent, ready to decide.
 pub struct Agent {
     pub spec: Arc<AgentSpec>,
+    /// With `spec` all that this was compiled from: the next table takes it over when none of it changes.
+    pub barred: Vec<VersionId>,
+    pub canary: Option<CanaryShare>,
     pub stats: Arc<AgentStats>,
     pub versions: Vec<Version>,
     /// Index into `versions`.
@@ -121,14 +125,27 @@ pub enum Reason {
     Stable,
 }
 
+impl Reason {
+    /// The stable code of logs, metrics and the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rule(_) => "rule",
+            Self::Split => "split",
+            Self::NotInAudience => "not_in_audience",
+            Self::NoKey => "no_key",
+            Self::Stable => "stable",
+        }
+    }
+}
+
 impl RoutingTable {
-    /// The agent for a request that came in on a listener of `environment`.
-    pub fn route(&self, environment: &EnvironmentId, head: &Head<'_>) -> Option<&Arc<Agent>> {
-        let index = self.matcher.find(environment, head)?;
-        self.agents.get(index)
+    /// The index in `agents` of the agent for a request that came in on a listener of `environment`.
+    pub fn route(&self, environment: &EnvironmentId, head: &Head<'_>) -> Option<usize> {
+        self.matcher.find(environment, head)
     }
 
     pub fn agent(&self, environment: &str, agent: &str) -> Option<&Arc<Agent>> {
-        self.agents.iter().find(|a| a.environment().as_str() == environment && a.id().as_str() == agent)
+        let name = |a: &Arc<Agent>| (a.environment().as_str(), a.id().as_str()).cmp(&(environment, agent));
+        self.agents.binary_search_by(name).ok().and_then(|index| self.agents.get(index))
     }
 }

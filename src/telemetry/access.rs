@@ -120,7 +120,9 @@ fn cut(text: &mut String, limit: usize) {
 }
 
 fn rfc3339<S: Serializer>(time: &SystemTime, s: S) -> Result<S::Ok, S::Error> {
-    s.collect_str(&humantime::format_rfc3339_millis(*time))
+    // A clock set before 1970 or after 9999 has no such form; a wrong clock must not cost the log.
+    let last = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
+    s.collect_str(&humantime::format_rfc3339_millis((*time).clamp(SystemTime::UNIX_EPOCH, last)))
 }
 
 fn name<S: Serializer>(name: &Arc<str>, s: S) -> Result<S::Ok, S::Error> {

@@ -1,6 +1,6 @@
 //! How the data plane wakes the judge: one flag and one notification, coalesced.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use tokio::sync::Notify;
 
@@ -15,6 +15,8 @@ pub struct Bell {
 
 impl Bell {
     pub fn ring(&self) {
+        // Orders the counts before the load: either the judge sees them, or we see that it has reset the flag.
+        fence(Ordering::SeqCst);
         // The plain load first: in a burst the cache line stays shared between workers.
         if !self.rung.load(Ordering::Relaxed) && !self.rung.swap(true, Ordering::AcqRel) {
             self.notify.notify_one();
@@ -26,5 +28,6 @@ impl Bell {
         while !self.rung.swap(false, Ordering::AcqRel) {
             self.notify.notified().await;
         }
+        fence(Ordering::SeqCst);
     }
 }

@@ -2,12 +2,12 @@
 
 use axum::Json;
 use axum::body::Bytes;
+use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 
-use super::agents::{self, Place};
+use super::place::Place;
 use crate::admin::AdminState;
 use crate::admin::error::Problem;
 use crate::admin::wire::{DeploymentStatus, RollbackRequest};
@@ -16,12 +16,8 @@ use crate::control::model::AgentKey;
 /// The longest reason that is kept, in bytes.
 const REASON_LIMIT: usize = 1000;
 
-pub async fn show(
-    State(state): State<AdminState>,
-    Path(name): Path<String>,
-    Query(place): Query<Place>,
-) -> Result<Json<DeploymentStatus>, Problem> {
-    let key = key(&state, &name, &place)?;
+pub async fn show(State(state): State<AdminState>, place: Place) -> Result<Json<DeploymentStatus>, Problem> {
+    let key = key(&state, &place)?;
     let none = || Problem::no_deployment(key.agent.as_str(), key.environment.as_str());
     let view = state.control.deployment(&key).ok_or_else(none)?;
     Ok(Json(DeploymentStatus::from(&view)))
@@ -29,18 +25,17 @@ pub async fn show(
 
 pub async fn rollback(
     State(state): State<AdminState>,
-    Path(name): Path<String>,
-    Query(place): Query<Place>,
+    place: Place,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<DeploymentStatus>, Problem> {
     let request = read_request(&body.map_err(unread)?)?;
-    let view = state.control.rollback(&key(&state, &name, &place)?, "admin API".into(), request.reason)?;
+    let view = state.control.rollback(&key(&state, &place)?, "admin API".into(), request.reason)?;
     Ok(Json(DeploymentStatus::from(&view)))
 }
 
-fn key(state: &AdminState, name: &str, place: &Place) -> Result<AgentKey, Problem> {
+fn key(state: &AdminState, place: &Place) -> Result<AgentKey, Problem> {
     let table = state.control.table().load();
-    agents::find(&table, name, place.environment.as_deref()).map(|agent| AgentKey::of(&agent.spec))
+    place.find(&table).map(|agent| AgentKey::of(&agent.spec))
 }
 
 /// An empty body asks for a rollback without a reason.

@@ -122,6 +122,17 @@ fn what_is_not_known_is_absent_rather_than_null() {
 }
 
 #[test]
+fn a_wrong_clock_is_no_panic() {
+    let day = Duration::from_secs(86_400);
+    for (time, shown) in [
+        (SystemTime::UNIX_EPOCH - day, "1970-01-01T00:00:00.000Z"),
+        (SystemTime::UNIX_EPOCH + day * 366 * 9_000, "9999-12-31T23:59:59.000Z"),
+    ] {
+        assert_eq!(json(&AccessRecord { time, ..record("/") })["time"], shown);
+    }
+}
+
+#[test]
 fn long_texts_are_cut_between_characters() {
     let mut long = record(&format!("/{}", "é".repeat(PATH_BYTES)));
     long.user_agent = Some("x".repeat(32 << 10));

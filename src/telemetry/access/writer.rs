@@ -104,7 +104,7 @@ impl Writer {
     fn append(&mut self, record: &AccessRecord) {
         let whole = self.batch.len();
         if serde_json::to_writer(&mut self.batch, record).is_err() {
-            // A time before 1970 or after 9999 cannot be written down; nothing else can fail.
+            // Nothing in a record can fail to be written down today; if something ever does, it is counted.
             self.batch.truncate(whole);
             self.shared.counters.failed.fetch_add(1, Ordering::Relaxed);
             return;

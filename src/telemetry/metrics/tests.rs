@@ -353,6 +353,25 @@ fn another_rooms_collector_is_shown_and_a_clash_of_names_refused() {
     assert!(rig.metrics.register(Box::new(gauge("pointsman_store_revision"))).is_err());
 }
 
+/// Rules and dashboard ask only for metrics that exist.
+#[test]
+fn what_deploy_asks_for_is_shown() {
+    let scrape = full().scrape();
+    for file in ["alerts.yml", "alerts_test.yml", "grafana-dashboard.json"] {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(file);
+        let text = std::fs::read_to_string(&path).expect("deploy/ is there");
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let asked: BTreeSet<&str> =
+            words.filter(|word| word.starts_with("pointsman_") || word.starts_with("process_")).collect();
+        assert!(asked.len() > 5, "{file} asks for next to nothing");
+        for name in asked {
+            let family = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix));
+            let known = |name: &str| scrape.types.contains_key(name);
+            assert!(known(name) || family.is_some_and(known), "{file} asks for {name}");
+        }
+    }
+}
+
 /// Prometheus' own linter on the whole text.
 #[test]
 fn promtool_finds_nothing_to_say() {

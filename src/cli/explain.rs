@@ -1,0 +1,120 @@
+//! `pointsman explain`: which version a request would get from a fresh start with this file, and why.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use anyhow::Context;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+
+use super::run::offline_table;
+use crate::config::Config;
+use crate::routing::decide::{self, Explanation};
+use crate::routing::ids::EnvironmentId;
+use crate::routing::parse::nearest;
+use crate::routing::table::{Agent, Head, RoutingTable};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// The YAML file
+    #[arg(long, short, value_name = "FILE", default_value = "pointsman.yaml", env = "POINTSMAN_CONFIG")]
+    config: PathBuf,
+    /// The agent; found by its routes where not given
+    #[arg(long)]
+    agent: Option<String>,
+    #[arg(long, default_value = "production")]
+    environment: String,
+    /// The bucketing key itself, instead of a request that carries it
+    #[arg(long)]
+    key: Option<String>,
+    /// A header of the request, such as 'x-user-id: u1'; may be repeated
+    #[arg(long = "header", short = 'H', value_name = "NAME: VALUE", value_parser = parse_header)]
+    headers: Vec<(HeaderName, HeaderValue)>,
+    #[arg(long, default_value = "GET")]
+    method: Method,
+    /// Path and query
+    #[arg(long, default_value = "/")]
+    path: Uri,
+    /// The Host that the request is for
+    #[arg(long, default_value = "localhost")]
+    host: String,
+    /// The client's address
+    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    client: IpAddr,
+    /// The JSON body
+    #[arg(long, value_name = "JSON", value_parser = parse_json)]
+    body: Option<serde_json::Value>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = text.split_once(':').ok_or("expected `name: value`")?;
+    let name = name.trim().parse().map_err(|_| format!("{:?} is no header name", name.trim()))?;
+    let value = value.trim().parse().map_err(|_| format!("{:?} is no header value", value.trim()))?;
+    Ok((name, value))
+}
+
+fn parse_json(text: &str) -> Result<serde_json::Value, serde_json::Error> {
+    serde_json::from_str(text)
+}
+
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let table = offline_table(&Config::load(&args.config)?)?;
+    let headers: HeaderMap = args.headers.iter().cloned().collect();
+    let head = Head {
+        method: &args.method,
+        host: &args.host,
+        path: args.path.path(),
+        query: args.path.query(),
+        headers: &headers,
+        client: args.client,
+        json: args.body.as_ref(),
+        nonce: 0,
+    };
+    let agent = find(&table, args, &head)?;
+    let explanation = match &args.key {
+        Some(key) => decide::explain_key(agent, &head, table.epoch, key),
+        None => decide::explain(agent, &head, table.epoch),
+    };
+    print(&explanation, args.json)
+}
+
+fn find<'a>(table: &'a RoutingTable, args: &Args, head: &Head<'_>) -> anyhow::Result<&'a Agent> {
+    match &args.agent {
+        Some(name) => table.agent(&args.environment, name).map(AsRef::as_ref).with_context(|| {
+            let names: Vec<_> = table.agents.iter().map(|agent| agent.id().as_str()).collect();
+            let hint =
+                nearest(name, names.iter().copied()).map_or(String::new(), |near| format!("; did you mean {near:?}?"));
+            format!("--agent: no agent {name:?} in environment {:?}{hint}", args.environment)
+        }),
+        None => {
+            let environment = EnvironmentId::new(args.environment.as_str());
+            let index = table.route(&environment, head).with_context(|| {
+                format!("no agent's routes match host {:?} and path {:?}; name one with --agent", head.host, head.path)
+            })?;
+            Ok(&table.agents[index])
+        }
+    }
+}
+
+fn print(explanation: &Explanation, json: bool) -> anyhow::Result<()> {
+    if json {
+        println!("{}", serde_json::to_string_pretty(explanation)?);
+        return Ok(());
+    }
+    println!("agent    {} ({})", explanation.agent, explanation.environment);
+    match (&explanation.key, &explanation.key_source) {
+        (Some(key), Some(source)) => println!("key      {key} ({source})"),
+        _ => println!("key      none"),
+    }
+    if let Some(bucket) = explanation.bucket {
+        println!("bucket   {bucket} of 100000");
+    }
+    println!("version  {}", explanation.version);
+    println!("reason   {}: {}", explanation.reason, explanation.because);
+    for range in &explanation.ranges {
+        println!("split    {:>6}..={:<6} {}", range.start, range.end, range.version);
+    }
+    Ok(())
+}

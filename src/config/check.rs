@@ -1,0 +1,236 @@
+//! File shapes → [`Config`]: defaults, limits, and what must agree with what.
+//!
+//! Every check reports and goes on, so that one reading finds all there is. What was already found
+//! wrong with the shape of a part is not held against what depends on it.
+
+mod agent;
+mod deployment;
+mod guard;
+mod scope;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::decode::decode;
+use super::errors::{Place, Report};
+use super::file::{self, File};
+use super::node::{Kind, Node};
+use super::scalar::{FromText, Text};
+use super::{AccessLogConfig, AdminConfig, Config, Limits, ListenerConfig, Secret};
+use crate::routing::compile::compile;
+use crate::routing::ids::{AgentId, EnvironmentId};
+use crate::routing::spec::{Desired, DesiredAgent};
+use crate::telemetry::stats::StatsRegistry;
+use agent::Checked;
+use scope::Scope;
+
+const MAX_AGENTS: usize = 100_000;
+const MAX_LISTENERS: usize = 64;
+const DEFAULT_ENVIRONMENT: &str = "production";
+const DEFAULT_LISTENER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
+const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9901);
+
+/// `None`: the report says why.
+pub(super) fn config(mut root: Node, hash: Arc<str>, report: &mut Report) -> Option<Config> {
+    let agents = decode_agents(&mut root, report);
+    let at = root.at;
+    let file = without_agents(&mut root, |root| decode::<File>(root, "", at, report));
+    let mut scope = Scope::of_file(&root, report);
+
+    let agents = check_agents(agents, &mut scope);
+    check_table(&agents, &mut scope);
+    let file = file?;
+    check_presence(&file, &mut scope);
+    let listeners = listeners(file.listeners, &mut scope);
+    check_reach(&agents, &listeners, &mut scope);
+    let admin = admin(file.admin, &listeners, &mut scope);
+
+    let cores = std::thread::available_parallelism().map_or(1, usize::from).min(256);
+    Some(Config {
+        hash,
+        listeners,
+        admin,
+        state_dir: file.state_dir.map_or_else(|| "./state".to_owned(), |Text(dir)| dir).into(),
+        workers: scope.count("workers", file.workers, cores as u64, 1..=256) as usize,
+        version_header: file.version_header.unwrap_or(true),
+        limits: limits(file.limits.unwrap_or_default(), &mut scope),
+        access_log: file.access_log.map(access_log),
+        agents: agents.into_iter().map(|checked| checked.intent).collect(),
+    })
+}
+
+/// An agent, its key's place, and its shape unless that does not fit at all.
+type DecodedAgent = (AgentId, Place, Option<file::Agent>);
+
+/// Each agent on its own; see [`super::decode`].
+fn decode_agents(root: &mut Node, report: &mut Report) -> Vec<DecodedAgent> {
+    let Some(Kind::Map(entries)) = agents_of(root).map(|node| &mut node.kind) else { return Vec::new() };
+    let mut agents = Vec::with_capacity(entries.len());
+    for entry in entries.iter_mut().filter(|entry| !entry.value.removed) {
+        let base = format!("agents.{}", entry.key.text());
+        match AgentId::from_text(entry.key.text()) {
+            Ok(id) => agents.push((id, entry.key.at, decode(&mut entry.value, &base, entry.key.at, report))),
+            Err(message) => {
+                report.error(entry.key.at, base, message);
+                entry.value.removed = true;
+            }
+        }
+    }
+    agents
+}
+
+fn agents_of(root: &mut Node) -> Option<&mut Node> {
+    let Kind::Map(entries) = &mut root.kind else { return None };
+    entries.iter_mut().find(|entry| entry.key.text() == "agents" && !entry.value.removed).map(|entry| &mut entry.value)
+}
+
+/// Decodes the rest of the file with the agents out of sight.
+fn without_agents<T>(root: &mut Node, decode_rest: impl FnOnce(&mut Node) -> T) -> T {
+    let hide = |root: &mut Node, hidden: bool| {
+        let Kind::Map(entries) = &mut root.kind else { return };
+        let agents = entries.iter_mut().find(|entry| entry.key.text() == "agents");
+        if let Some(agents) = agents.filter(|agents| matches!(agents.value.kind, Kind::Map(_))) {
+            agents.value.removed = hidden;
+        }
+    };
+    hide(root, true);
+    let rest = decode_rest(root);
+    hide(root, false);
+    rest
+}
+
+fn check_agents(agents: Vec<DecodedAgent>, scope: &mut Scope<'_, '_>) -> Vec<Checked> {
+    if agents.len() > MAX_AGENTS {
+        scope.error("agents", format!("{} agents; expected at most {MAX_AGENTS}", agents.len()));
+        return Vec::new();
+    }
+    let mut checked = Vec::with_capacity(agents.len());
+    for (id, key, shape) in agents {
+        let Some(shape) = shape else { continue };
+        let mut scope = scope.agent(&id, key);
+        checked.extend(agent::check(id, shape, &mut scope));
+    }
+    checked
+}
+
+/// What only the routing table can tell: unknown names, splits that do not add up, clashes of routes.
+fn check_table(agents: &[Checked], scope: &mut Scope<'_, '_>) {
+    let desired = |agent: &Checked| DesiredAgent {
+        spec: agent.intent.spec.clone(),
+        barred: Vec::new(),
+        canary: agent.share.clone(),
+    };
+    let desired = Desired { config_hash: "".into(), agents: agents.iter().map(desired).collect() };
+    // Nothing is ever counted in this registry: the table is built to see whether it can be built.
+    let Err(rejections) = compile(&desired, None, &StatsRegistry::new(0), 0) else { return };
+    for rejection in rejections {
+        scope.error(&format!("agents.{}.{}", rejection.agent, rejection.field), rejection.message);
+    }
+}
+
+fn check_presence(file: &File, scope: &mut Scope<'_, '_>) {
+    match scope.node().entry("agents") {
+        None if scope.node().has_lost("agents") => {}
+        None => scope.error("", "the key `agents` is missing"),
+        Some(entry) if file.agents.is_none() && entry.value.is_null() => {
+            scope.error("agents", "expected a map of agents, found nothing");
+        }
+        Some(_) => {}
+    }
+}
+
+fn listeners(given: Option<Vec<file::Listener>>, scope: &mut Scope<'_, '_>) -> Vec<ListenerConfig> {
+    let production = || EnvironmentId::new(DEFAULT_ENVIRONMENT);
+    let Some(given) = given else {
+        return vec![ListenerConfig { address: DEFAULT_LISTENER, environment: production() }];
+    };
+    let (_, positions) = scope.positions("listeners");
+    if positions.len() > MAX_LISTENERS || (positions.is_empty() && !scope.is_damaged("listeners")) {
+        scope.error("listeners", format!("{} listeners; expected 1 to {MAX_LISTENERS}", positions.len()));
+    }
+    let mut listeners: Vec<ListenerConfig> = Vec::with_capacity(given.len());
+    for (position, listener) in positions.into_iter().zip(given) {
+        let (Text(address), environment) = (listener.address, listener.environment);
+        // Port 0 is a new port each time.
+        if address.port() != 0 && listeners.iter().any(|other| other.address == address) {
+            scope.error(
+                &format!("listeners[{position}].address"),
+                format!("{address} is given twice; expected one listener per address"),
+            );
+        }
+        listeners.push(ListenerConfig { address, environment: environment.map_or_else(production, |Text(e)| e) });
+    }
+    listeners
+}
+
+/// An agent that no request can reach is a slip.
+fn check_reach(agents: &[Checked], listeners: &[ListenerConfig], scope: &mut Scope<'_, '_>) {
+    if scope.is_damaged("listeners") {
+        return;
+    }
+    let served: Vec<&str> = listeners.iter().map(|listener| listener.environment.as_str()).collect();
+    for spec in agents.iter().map(|agent| &agent.intent.spec) {
+        let environment = spec.environment.as_str();
+        if !served.contains(&environment) {
+            let meant = super::errors::suggestion(environment, served.iter().copied());
+            let message = format!("no listener is for the environment `{environment}`{meant}");
+            scope.error(&format!("agents.{}.environment", spec.id), message);
+        }
+    }
+}
+
+fn admin(given: Option<file::Admin>, listeners: &[ListenerConfig], scope: &mut Scope<'_, '_>) -> AdminConfig {
+    let (address, token) = given.map_or((None, None), |admin| (admin.address, admin.token));
+    let address = address.map_or(DEFAULT_ADMIN, |Text(address)| address);
+    if token.as_ref().is_some_and(|Text(token)| token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic())) {
+        scope.error("admin.token", "expected printable characters without spaces, and at least one");
+    }
+    if !address.ip().is_loopback() && token.is_none() && !scope.is_damaged("admin.token") {
+        let remedy =
+            format!("set `admin.token`, such as ${{POINTSMAN_ADMIN_TOKEN}}, or bind to 127.0.0.1:{}", address.port());
+        scope
+            .error("admin.address", format!("{address} can be reached from other machines and has no token; {remedy}"));
+    }
+    if address.port() != 0 && listeners.iter().any(|listener| listener.address == address) {
+        scope.error("admin.address", format!("{address} is also a listener's; expected an address of its own"));
+    }
+    AdminConfig { address, token: token.map(|Text(token)| Secret(token.into())) }
+}
+
+fn limits(given: file::Limits, scope: &mut Scope<'_, '_>) -> Limits {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let default = Limits::default();
+    Limits {
+        // The HTTP reader works with a buffer of at least 8 KiB.
+        head_bytes: scope.bytes("limits.head_bytes", given.head_bytes, default.head_bytes as u64, 8 << 10..=1 << 20)
+            as usize,
+        head_fields: scope.count("limits.head_fields", given.head_fields, default.head_fields as u64, 16..=1000)
+            as usize,
+        head_timeout: scope.duration(
+            "limits.head_timeout",
+            given.head_timeout,
+            default.head_timeout,
+            Duration::from_millis(100)..=Duration::from_secs(300),
+        ),
+        keep_alive_timeout: scope.duration(
+            "limits.keep_alive_timeout",
+            given.keep_alive_timeout,
+            default.keep_alive_timeout,
+            Duration::from_secs(1)..=HOUR,
+        ),
+        connections: scope.count("limits.connections", given.connections, default.connections as u64, 1..=1_000_000)
+            as usize,
+        drain_timeout: scope.duration(
+            "limits.drain_timeout",
+            given.drain_timeout,
+            default.drain_timeout,
+            Duration::ZERO..=HOUR,
+        ),
+    }
+}
+
+fn access_log(given: file::AccessLog) -> AccessLogConfig {
+    let path = given.path.map(|Text(path)| path).filter(|path| path != "stdout").map(Into::into);
+    AccessLogConfig { path, sample: given.sample.map_or(1.0, |Text(sample)| sample.0) }
+}

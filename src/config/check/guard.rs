@@ -1,0 +1,178 @@
+//! Guards: which keys go together, and whether the limit is in the metric's unit.
+
+use std::time::Duration;
+
+use super::super::file::{self, Metric as Name};
+use super::super::scalar::{Amount, Fraction, Text};
+use super::scope::Scope;
+use crate::judge::{GuardSpec, GuardTest, Limit, Metric};
+
+const MAX_GUARDS: usize = 32;
+const DEFAULT_WINDOW: Duration = Duration::from_secs(300);
+const DEFAULT_MIN_REQUESTS: u64 = 50;
+
+/// Those that are right; what is wrong with the others is reported.
+pub(super) fn check(given: Vec<file::Guard>, scope: &mut Scope<'_, '_>) -> Vec<GuardSpec> {
+    if given.len() > MAX_GUARDS {
+        scope.error("deployment.guards", format!("{} guards; expected at most {MAX_GUARDS}", given.len()));
+    }
+    let mut guards = Vec::with_capacity(given.len());
+    for (position, guard) in scope.positions("deployment.guards").1.into_iter().zip(given) {
+        let path = format!("deployment.guards[{position}]");
+        if scope.is_damaged(&path) {
+            continue;
+        }
+        let metric = metric(guard.metric);
+        let mut place = Guard { path, scope, sound: true };
+        let test = place.test(metric, guard);
+        if place.sound {
+            guards.extend(test.map(|test| GuardSpec { metric, test }));
+        }
+    }
+    guards
+}
+
+fn metric(name: Name) -> Metric {
+    match name {
+        Name::ErrorRate => Metric::ErrorRate,
+        Name::LatencyP50 => Metric::LatencyP50,
+        Name::LatencyP90 => Metric::LatencyP90,
+        Name::LatencyP95 => Metric::LatencyP95,
+        Name::LatencyP99 => Metric::LatencyP99,
+        Name::TtfbP95 => Metric::TtfbP95,
+    }
+}
+
+/// One guard under check.
+struct Guard<'s, 'a, 'r> {
+    path: String,
+    scope: &'s mut Scope<'a, 'r>,
+    /// Nothing wrong so far.
+    sound: bool,
+}
+
+impl Guard<'_, '_, '_> {
+    fn error(&mut self, key: &str, message: impl Into<String>) {
+        self.sound = false;
+        let dot = if key.is_empty() { "" } else { "." };
+        self.scope.error(&format!("{}{dot}{key}", self.path), message);
+    }
+
+    fn test(&mut self, metric: Metric, guard: file::Guard) -> Option<GuardTest> {
+        let confidence = guard.confidence.as_ref().map(|Text(confidence)| self.confidence(*confidence));
+        match (&guard.above, &guard.worse_than_stable_by) {
+            (Some(_), Some(_)) => {
+                self.error(
+                    "worse_than_stable_by",
+                    "a guard has one limit; remove `above`, or make it a guard of its own",
+                );
+                None
+            }
+            (None, None) => {
+                let example = if metric == Metric::ErrorRate { "above: 5%" } else { "above: 3s" };
+                self.error(
+                    "",
+                    format!("the guard has no limit; expected `above` or `worse_than_stable_by`, such as `{example}`"),
+                );
+                None
+            }
+            (Some(Text(above)), None) => {
+                let limit = self.limit(metric, *above)?;
+                if guard.slower_than.is_some() {
+                    self.error(
+                        "slower_than",
+                        "goes with `worse_than_stable_by`; the limit of `above` already says what is slow",
+                    );
+                }
+                match confidence {
+                    None => Some(self.windowed(limit, &guard)),
+                    Some(confidence) => {
+                        self.no_window(&guard);
+                        Some(GuardTest::Above { limit, confidence })
+                    }
+                }
+            }
+            (None, Some(Text(margin))) => self.against_stable(metric, *margin, confidence, &guard),
+        }
+    }
+
+    fn confidence(&mut self, Fraction(confidence): Fraction) -> f64 {
+        if !(0.5..1.0).contains(&confidence) {
+            let percent = confidence * 100.0;
+            self.error(
+                "confidence",
+                format!("{percent}% is out of range; expected at least 50% and less than 100%, such as 99.9%"),
+            );
+        }
+        confidence
+    }
+
+    fn limit(&mut self, metric: Metric, above: Amount) -> Option<Limit> {
+        match (metric, above) {
+            (Metric::ErrorRate, Amount::Share(share)) => return Some(Limit::Rate(share)),
+            (Metric::ErrorRate, Amount::Time(_)) => {
+                self.error(
+                    "above",
+                    "`error_rate` is a share of the requests; expected a share such as 5%, or a latency metric",
+                );
+            }
+            (_, Amount::Time(time)) if time > Duration::ZERO => return Some(Limit::Duration(time)),
+            (_, Amount::Time(_)) => {
+                self.error("above", "every request takes longer than 0s; expected a duration such as 3s")
+            }
+            (_, Amount::Share(_)) => {
+                self.error("above", "a latency is a time; expected a duration such as 3s, or the metric error_rate");
+            }
+        }
+        None
+    }
+
+    fn windowed(&mut self, limit: Limit, guard: &file::Guard) -> GuardTest {
+        const LONGEST: Duration = Duration::from_secs(86_400);
+        let path = |key: &str| format!("{}.{key}", self.path);
+        let (window, min_requests) = (path("window"), path("min_requests"));
+        let range = Duration::from_secs(1)..=LONGEST;
+        GuardTest::Windowed {
+            limit,
+            window: self.scope.duration(&window, guard.window.clone(), DEFAULT_WINDOW, range),
+            min_requests: self.scope.count(&min_requests, guard.min_requests, DEFAULT_MIN_REQUESTS, 1..=1_000_000_000),
+        }
+    }
+
+    /// An anytime-valid guard looks at all requests since the deployment began.
+    fn no_window(&mut self, guard: &file::Guard) {
+        if guard.window.is_some() {
+            self.error("window", "does not go with `confidence`, which judges after every request; remove one of them");
+        }
+        if guard.min_requests.is_some() {
+            self.error("min_requests", "does not go with `confidence`, which needs no minimum; remove one of them");
+        }
+    }
+
+    fn against_stable(
+        &mut self,
+        metric: Metric,
+        Fraction(margin): Fraction,
+        confidence: Option<f64>,
+        guard: &file::Guard,
+    ) -> Option<GuardTest> {
+        if confidence.is_some() {
+            self.no_window(guard);
+        } else {
+            self.error(
+                "worse_than_stable_by",
+                "a comparison with stable needs `confidence`, such as `confidence: 99.9%`",
+            );
+        }
+        match (metric, &guard.slower_than) {
+            (Metric::ErrorRate, Some(_)) => self.error("slower_than", "goes with a latency metric; remove it"),
+            (Metric::ErrorRate, None) | (_, Some(_)) => {}
+            (_, None) => {
+                let message = "a latency is compared with stable by the share of slow requests; expected `slower_than`, such as `slower_than: 3s`";
+                self.error("worse_than_stable_by", message);
+            }
+        }
+        let slower_than = guard.slower_than.as_ref().map(|Text(limit)| *limit);
+        Some(GuardTest::WorseThanStable { margin, slower_than, confidence: confidence? })
+    }
+}

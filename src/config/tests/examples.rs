@@ -1,0 +1,92 @@
+//! Every file of config/ loads, and says what its comments say.
+
+use super::*;
+
+fn example(name: &str) -> Config {
+    let path = repository().join("config").join(name);
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.starts_with("# yaml-language-server: $schema=./pointsman.schema.json\n"), "{name} names its schema");
+    Config::parse(name, &text, &|_| None).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+#[test]
+fn each_is_known_here() {
+    let names: Vec<_> = files_in("config", "yaml").iter().map(|p| p.file_name().unwrap().to_owned()).collect();
+    let known =
+        ["blue-green.yaml", "canary.yaml", "launchdarkly.yaml", "many-agents.yaml", "quickstart.yaml", "segments.yaml"];
+    assert_eq!(names, known, "an example without a test below");
+}
+
+#[test]
+fn quickstart() {
+    let config = example("quickstart.yaml");
+    assert_eq!(config.listeners[0].address, "127.0.0.1:8080".parse().unwrap());
+    let split = config.agents[0].spec.split.as_ref().unwrap();
+    let arms: Vec<_> = split.arms.iter().map(|(version, weight)| (version.as_str(), weight.get())).collect();
+    assert_eq!(arms, [("1.4.2", 95_000), ("1.5.0", 5_000)]);
+}
+
+#[test]
+fn canary() {
+    let config = example("canary.yaml");
+    let deployment = config.agents[0].deployment.as_ref().unwrap();
+    let steps: Vec<_> = deployment.steps.iter().map(|step| (step.weight.to_string(), step.hold)).collect();
+    let minutes = |n: u64| Some(Duration::from_secs(n * 60));
+    let want = [("1%", minutes(10)), ("5%", minutes(30)), ("25%", minutes(60)), ("100%", None)];
+    assert_eq!(steps, want.map(|(weight, hold)| (weight.to_owned(), hold)));
+    assert_eq!(deployment.bake, Duration::from_secs(3600));
+    assert_eq!(deployment.cooldown, Duration::from_secs(600));
+    assert_eq!(deployment.guards.len(), 3);
+    let margin = GuardTest::WorseThanStable { margin: 0.01, slower_than: None, confidence: 0.999 };
+    assert_eq!(deployment.guards[2].test, margin);
+}
+
+#[test]
+fn blue_green() {
+    let config = example("blue-green.yaml");
+    let agent = &config.agents[0];
+    assert_eq!(agent.spec.exchange.host, HostPolicy::Endpoint);
+    let deployment = agent.deployment.as_ref().unwrap();
+    assert_eq!(deployment.strategy, Strategy::BlueGreen);
+    assert_eq!(deployment.steps.iter().map(|step| step.weight).collect::<Vec<_>>(), [Weight::FULL]);
+    assert_eq!(deployment.bake, Duration::from_secs(1800));
+}
+
+#[test]
+fn segments() {
+    let config = example("segments.yaml");
+    let spec = &config.agents[0].spec;
+    assert_eq!(spec.bucketing.key[0], Attribute::Jwt("sub".into()));
+    assert_eq!(spec.segments["staff"].any.len(), 2);
+    assert_eq!(spec.rules[0].version.as_str(), "3.2.0-rc.1");
+    let audience = &spec.split.as_ref().unwrap().audience;
+    assert_eq!(audience.include[0].as_str(), "beta");
+    assert_eq!(audience.exclude[0].as_str(), "enterprise");
+}
+
+#[test]
+fn many_agents() {
+    let config = example("many-agents.yaml");
+    let environments: Vec<_> = config.agents.iter().map(|agent| agent.spec.environment.as_str()).collect();
+    assert_eq!(environments, ["production", "production", "production", "staging"]);
+    assert_eq!((config.workers, config.limits.connections), (2, 20_000));
+    let summarizer = config.agents[2].deployment.as_ref().unwrap();
+    let weights: Vec<_> = summarizer.steps.iter().map(|step| step.weight.get()).collect();
+    assert_eq!(weights, [33_333, 66_666, 100_000]);
+    let search = &config.agents[1].spec.versions["0.9.0"];
+    assert_eq!(search.endpoints, [EndpointAddress::Unix("/run/support-search.sock".into())]);
+}
+
+#[test]
+fn launchdarkly() {
+    let config = example("launchdarkly.yaml");
+    let bucketing = &config.agents[0].spec.bucketing;
+    assert_eq!(bucketing.scheme, Scheme::LaunchDarkly);
+    assert_eq!(bucketing.seed, None);
+}
+
+#[test]
+fn the_schema_is_current() {
+    let text = format!("{:#}\n", schema());
+    compare_golden(&repository().join("config/pointsman.schema.json"), &text);
+}

@@ -1,0 +1,170 @@
+//! What a right file means: defaults, the forms of values, what a deployment's identity is.
+
+use super::*;
+
+const AGENT: &str = "agents:
+  bot:
+    versions:
+      1.4.2: { endpoints: [http://127.0.0.1:7001] }
+      1.5.0: { endpoints: [http://127.0.0.1:7002] }
+    stable: 1.4.2
+";
+
+/// The agent with `more` lines.
+fn agent(more: &str) -> AgentIntent {
+    let more: String = more.lines().map(|line| format!("    {line}\n")).collect();
+    parse(&format!("{AGENT}{more}")).agents.remove(0)
+}
+
+#[test]
+fn what_is_left_out_has_a_default() {
+    let config = parse("agents: {}");
+    assert_eq!(config.listeners.len(), 1);
+    assert_eq!(config.listeners[0].address, "127.0.0.1:8080".parse().unwrap());
+    assert_eq!(config.listeners[0].environment.as_str(), "production");
+    assert_eq!(config.admin.address, "127.0.0.1:9901".parse().unwrap());
+    assert_eq!(config.admin.token, None);
+    assert_eq!(config.state_dir, PathBuf::from("./state"));
+    assert!(config.workers >= 1 && config.version_header && config.access_log.is_none());
+    assert_eq!(config.limits, Limits::default());
+    assert_eq!(config.hash.len(), 16);
+
+    let agent = agent("");
+    assert!(agent.spec.routes.is_empty() && agent.spec.split.is_none() && agent.deployment.is_none());
+    assert_eq!(agent.spec.exchange, crate::routing::spec::ExchangeSpec::default());
+    let key: Vec<_> = agent.spec.bucketing.key.iter().map(ToString::to_string).collect();
+    assert_eq!(key, ["header:x-user-id", "header:x-session-id", "client_ip"]);
+    assert_eq!(agent.spec.bucketing.json_limit_bytes, 64 << 10);
+}
+
+#[test]
+fn each_strategy_has_its_steps() {
+    type Steps<'a> = &'a [(u32, Option<Duration>)];
+    let minutes = |n: u64| Some(Duration::from_secs(n * 60));
+    let cases: [(&str, Steps<'_>, u64); 4] = [
+        ("immediate", &[(100_000, None)], 0),
+        ("blue-green", &[(100_000, None)], 10),
+        ("canary", &[(1_000, minutes(10)), (5_000, minutes(30)), (25_000, minutes(60)), (100_000, None)], 10),
+        ("rolling", &[(50_000, minutes(1)), (100_000, minutes(1))], 10),
+    ];
+    for (strategy, steps, bake) in cases {
+        let agent = agent(&format!("deployment: {{ version: 1.5.0, strategy: {strategy} }}"));
+        let deployment = agent.deployment.unwrap();
+        let got: Vec<_> = deployment.steps.iter().map(|step| (step.weight.get(), step.hold)).collect();
+        assert_eq!(got, steps, "{strategy}");
+        assert_eq!(deployment.bake, Duration::from_secs(bake * 60), "{strategy}");
+        assert_eq!((deployment.on_breach, deployment.cooldown), (OnBreach::Rollback, Duration::ZERO), "{strategy}");
+    }
+    let canary = agent("deployment: { version: 1.5.0 }").deployment.unwrap();
+    assert_eq!(canary.strategy, Strategy::Canary);
+}
+
+#[test]
+fn guards_come_in_three_kinds() {
+    let agent = agent(
+        "deployment:
+  version: 1.5.0
+  guards:
+    - { metric: error_rate, above: 5% }
+    - { metric: latency_p99, above: 1500ms, confidence: 99.9% }
+    - { metric: ttfb_p95, worse_than_stable_by: 0.5%, slower_than: 1s, confidence: 99% }",
+    );
+    let tests: Vec<_> = agent.deployment.unwrap().guards.into_iter().map(|guard| guard.test).collect();
+    let limit = Limit::Duration(Duration::from_millis(1500));
+    let windowed = GuardTest::Windowed { limit: Limit::Rate(0.05), window: Duration::from_secs(300), min_requests: 50 };
+    let stable =
+        GuardTest::WorseThanStable { margin: 0.005, slower_than: Some(Duration::from_secs(1)), confidence: 0.99 };
+    assert_eq!(tests, [windowed, GuardTest::Above { limit, confidence: 0.999 }, stable]);
+}
+
+#[test]
+fn values_come_from_the_environment() {
+    let config = parse(
+        "listeners: [{ address: '127.0.0.1:${PORT}' }]
+workers: ${WORKERS}
+version_header: ${HEADER:-false}
+admin: { address: 0.0.0.0:9901, token: '${TOKEN}' }
+state_dir: $${PORT}
+agents:
+  bot:
+    versions: { '${VERSION}': { endpoints: ['${URL:-http://127.0.0.1:7001}'] } }
+    stable: ${VERSION}
+",
+    );
+    assert_eq!(config.listeners[0].address.port(), 8080);
+    assert_eq!((config.workers, config.version_header), (3, false));
+    assert_eq!(config.admin.token, Some(Secret("a-secret".into())));
+    assert_eq!(config.state_dir, PathBuf::from("${PORT}"));
+    assert_eq!(config.agents[0].spec.stable.as_str(), "1.5.0");
+}
+
+#[test]
+fn a_deployment_is_its_content() {
+    let fingerprint = |more: &str| agent(more).deployment.unwrap().fingerprint;
+    let first = fingerprint("deployment: { version: 1.5.0, strategy: canary, bake: 5m }");
+    assert_eq!(first.len(), 40);
+    let same = [
+        "deployment: { strategy: canary, bake: 5m, version: 1.5.0 }",
+        "deployment: { strategy: \"canary\", bake: '5m', version: '${VERSION}' }",
+        "# why\ndeployment:\n  bake: 5m # how long\n  strategy: canary\n  version: 1.5.0\nhost: endpoint",
+    ];
+    for text in same {
+        assert_eq!(fingerprint(text), first, "{text}");
+    }
+    for text in ["deployment: { version: 1.5.0, strategy: canary, bake: 6m }", "deployment: { version: 1.5.0 }"] {
+        assert_ne!(fingerprint(text), first, "{text}");
+    }
+    let other = AGENT.replace("bot", "bat") + "    deployment: { version: 1.5.0, strategy: canary, bake: 5m }\n";
+    assert_ne!(parse(&other).agents[0].deployment.as_ref().unwrap().fingerprint, first);
+}
+
+#[test]
+fn aliases_stand_for_whole_values() {
+    let config = parse(
+        "agents:
+  one:
+    match: [{ host: one.example.com }]
+    versions: &versions { 1.0.0: { endpoints: [http://127.0.0.1:7001] } }
+    stable: 1.0.0
+  two: { match: [{ host: two.example.com }], versions: *versions, stable: 1.0.0 }
+",
+    );
+    assert_eq!(config.agents[0].spec.versions, config.agents[1].spec.versions);
+}
+
+#[test]
+fn routes_are_put_in_one_form() {
+    let agent = agent("match: [{ host: Support.Example.COM, headers: { X-B: '2', x-a: '1' } }]");
+    let route = &agent.spec.routes[0];
+    assert_eq!(route.host.as_deref(), Some("support.example.com"));
+    let headers: Vec<_> = route.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(headers, [("x-a", "1"), ("x-b", "2")]);
+}
+
+#[test]
+fn the_intent_carries_the_hash() {
+    let config = parse(AGENT);
+    let intent = config.intent();
+    assert_eq!(intent.config_hash, config.hash);
+    assert_eq!(intent.agents, config.agents);
+    assert_ne!(parse("agents: {} # other").hash, config.hash);
+}
+
+/// Ten thousand agents are one reading and one pass: nothing in it is quadratic.
+#[test]
+fn ten_thousand_agents_are_read() {
+    let agent = |n: usize| {
+        format!(
+            "  agent-{n}:
+    match: [{{ host: agent-{n}.example.com, path_prefix: /v1/ }}]
+    versions:
+      1.0.0: {{ endpoints: [http://127.0.0.1:7001] }}
+      1.1.0: {{ endpoints: [http://127.0.0.1:7002] }}
+    stable: 1.0.0
+    deployment: {{ version: 1.1.0, guards: [{{ metric: error_rate, above: 5% }}] }}
+"
+        )
+    };
+    let text = format!("agents:\n{}", (0..10_000).map(agent).collect::<String>());
+    assert_eq!(parse(&text).agents.len(), 10_000);
+}

@@ -1,0 +1,93 @@
+//! What can go wrong with a request: one kind decides the status, the JSON `code`, the metric label
+//! and whose fault it is.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Response, StatusCode};
+
+use super::connection::ClientConn;
+use crate::telemetry::counters::ErrorCode;
+use crate::telemetry::stats::Outcome;
+
+/// An exchange that ends with an answer of our own.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub code: ErrorCode,
+    /// For the client: what happened and what to do. Never an address or text of the upstream's.
+    pub message: Cow<'static, str>,
+}
+
+impl Fault {
+    pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    pub fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.code.status()).expect("a closed list of valid codes")
+    }
+
+    /// How the exchange counts for the version that it was meant for.
+    pub fn outcome(&self) -> Outcome {
+        match self.code {
+            ErrorCode::NoEndpoint => Outcome::NoEndpoint,
+            ErrorCode::ConnectFailed | ErrorCode::ConnectTimeout => Outcome::ConnectFailed,
+            ErrorCode::ResponseTimeout => Outcome::ResponseTimeout,
+            ErrorCode::UpstreamReset => Outcome::Reset,
+            ErrorCode::BadResponse => Outcome::BadResponse,
+            _ => Outcome::ClientError,
+        }
+    }
+
+    pub fn body(&self) -> Bytes {
+        json_body(self.code, &self.message)
+    }
+
+    /// The response head; the body is [`Fault::body`].
+    pub fn response<B>(&self, body: B) -> Response<B> {
+        let mut response = Response::new(body);
+        *response.status_mut() = self.status();
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    }
+}
+
+fn json_body(code: ErrorCode, message: &str) -> Bytes {
+    let error = serde_json::json!({ "error": { "code": code.as_str(), "message": message } });
+    let mut text = error.to_string();
+    text.push('\n');
+    text.into()
+}
+
+/// A whole HTTP/1.1 message, for where hyper is out of the way. Closes the connection.
+pub(super) fn raw_reply(code: ErrorCode, message: &str) -> Vec<u8> {
+    let fault = Fault::new(code, message.to_owned());
+    let (status, body) = (fault.status(), fault.body());
+    let head = format!(
+        "HTTP/1.1 {} {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        status.as_u16(),
+        status.canonical_reason().unwrap_or("Error"),
+        body.len()
+    );
+    let mut reply = head.into_bytes();
+    reply.extend_from_slice(&body);
+    reply
+}
+
+/// hyper answers a head that it cannot read by itself, with an empty body. Gives that reply our
+/// body; `None` if `buf` is something else. Counts it, since no exchange will.
+pub(super) fn rewrite_automatic_reply(buf: &[u8], conn: &ClientConn) -> Option<Vec<u8>> {
+    let status = buf.strip_prefix(b"HTTP/1.1 ")?.get(..3)?;
+    if !buf.ends_with(b"\r\n\r\n") {
+        return None;
+    }
+    let (code, message) = match status {
+        b"400" => (ErrorCode::BadRequest, "the request is not valid HTTP/1.1"),
+        b"414" => (ErrorCode::UriTooLong, "the request target is too long"),
+        b"431" => (ErrorCode::HeadTooLarge, "the request head is larger, or has more fields, than this proxy accepts"),
+        _ => return None,
+    };
+    conn.worker.counters().error(code);
+    Some(raw_reply(code, message))
+}

@@ -1,0 +1,149 @@
+//! One exchange's record: counted and logged exactly once, when it is dropped, however it ends.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::connection::ClientConn;
+use super::error::Fault;
+use super::worker::Snapshot;
+use crate::routing::table::{Agent, Decision, Version};
+use crate::telemetry::access::AccessRecord;
+use crate::telemetry::counters::ErrorCode;
+use crate::telemetry::stats::{Exchange, Outcome, StatusClass};
+
+/// Marks the connection as busy from a whole request head to the end of the answer.
+pub(super) struct Busy {
+    pub conn: Rc<ClientConn>,
+    pub start: Instant,
+}
+
+impl Busy {
+    pub fn new(conn: &Rc<ClientConn>) -> Self {
+        let start = Instant::now();
+        conn.begin_exchange(start);
+        Self { conn: conn.clone(), start }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.conn.end_exchange(Instant::now());
+    }
+}
+
+/// What is known of an exchange with a version. Until told otherwise the client has cancelled it:
+/// that is what being dropped early means.
+pub(super) struct Record {
+    busy: Busy,
+    /// Keeps the table, and so the agent and its counters, alive to the end.
+    snapshot: Rc<Snapshot>,
+    agent: usize,
+    pub decision: Decision,
+    status: u16,
+    first_byte: Option<Duration>,
+    outcome: Outcome,
+    error: Option<ErrorCode>,
+    pub bytes_out: u64,
+    pub retries: u32,
+    /// What only the access log wants; `None` when it is off.
+    pub log: Option<Box<AccessRecord>>,
+}
+
+impl Record {
+    pub fn new(busy: Busy, snapshot: Rc<Snapshot>, agent: usize, decision: Decision) -> Self {
+        let record = Self {
+            busy,
+            snapshot,
+            agent,
+            decision,
+            status: 0,
+            first_byte: None,
+            outcome: Outcome::ClientCancel,
+            error: None,
+            bytes_out: 0,
+            retries: 0,
+            log: None,
+        };
+        record.version().stats.started(record.worker());
+        record
+    }
+
+    fn worker(&self) -> usize {
+        self.busy.conn.worker.index
+    }
+
+    pub fn conn(&self) -> &Rc<ClientConn> {
+        &self.busy.conn
+    }
+
+    pub fn agent(&self) -> &Arc<Agent> {
+        &self.snapshot.table.agents[self.agent]
+    }
+
+    pub fn version(&self) -> &Version {
+        &self.agent().versions[self.decision.version]
+    }
+
+    /// The response head is here.
+    pub fn head(&mut self, status: u16, now: Instant) {
+        self.status = status;
+        self.first_byte = Some(now.duration_since(self.busy.start));
+    }
+
+    /// The whole answer went out.
+    pub fn complete(&mut self) {
+        self.outcome = if self.status >= 500 { Outcome::ServerError } else { Outcome::Success };
+    }
+
+    /// An answer of our own took the place of the version's.
+    pub fn fail(&mut self, fault: &Fault) {
+        self.outcome = fault.outcome();
+        self.status = fault.status().as_u16();
+        self.error = Some(fault.code);
+    }
+
+    /// The version's answer broke off after its head.
+    pub fn break_off(&mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let latency = self.busy.start.elapsed();
+        // Where the version sent no head, the status in the log is ours and says nothing of its class.
+        let class = self.first_byte.map_or(StatusClass::None, |_| StatusClass::of(self.status));
+        let exchange = Exchange { outcome: self.outcome, class, latency, first_byte: self.first_byte };
+        self.version().stats.ended(self.worker(), &exchange);
+        if let Some(log) = self.log.take() {
+            self.write_log(log, latency);
+        }
+    }
+}
+
+impl Record {
+    fn write_log(&self, mut log: Box<AccessRecord>, latency: Duration) {
+        let Some(access) = &self.snapshot.options.access_log else { return };
+        if !access.wants(self.outcome.is_error(), self.busy.conn.worker.random()) {
+            return;
+        }
+        log.agent = Some(self.agent().id().shared());
+        log.version = Some(self.version().id.shared());
+        log.bucket = self.decision.bucket;
+        log.reason = Some(self.decision.reason.as_str());
+        log.epoch = self.snapshot.table.epoch;
+        log.status = (self.status > 0).then_some(self.status);
+        log.outcome = Some(self.outcome);
+        log.error = self.error;
+        log.duration_us = micros(latency);
+        log.ttfb_us = self.first_byte.map(micros);
+        log.response_bytes = self.bytes_out;
+        log.retries = self.retries;
+        access.push(*log);
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

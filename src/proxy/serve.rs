@@ -1,0 +1,476 @@
+//! One request, top-down: read, match, key, decide, send, respond. The record is written by drop.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response, Uri, Version, request};
+use http_body::Body;
+use hyper::body::Incoming;
+
+use super::balance;
+use super::body::{Relay, RequestBody, ResponseBody};
+use super::connection::ClientConn;
+use super::error::Fault;
+use super::headers::{self, VERSION_HEADER};
+use super::interim;
+use super::outcome::{Busy, Record};
+use super::upstream::{self, ConnectError, Lease};
+use crate::routing::decide::decide;
+use crate::routing::key;
+use crate::routing::spec::{Attribute, ExchangeSpec, HostPolicy};
+use crate::routing::table::{Agent, Endpoint, Head, Reason};
+use crate::telemetry::access::AccessRecord;
+use crate::telemetry::counters::{ErrorCode, add};
+
+/// A client that sends this says that its request may be repeated, whatever the method.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// How often a request is tried in all: only where the endpoint cannot have acted on it.
+const MAX_ATTEMPTS: u32 = 3;
+
+/// Answers one request. Never fails: what goes wrong becomes an answer of our own.
+pub(super) async fn serve(
+    conn: Rc<ClientConn>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Infallible> {
+    let busy = Busy::new(&conn);
+    Ok(match exchange(busy, request).await {
+        Ok(response) => response,
+        Err((fault, busy)) => {
+            conn.worker.counters().error(fault.code);
+            fault.response(ResponseBody::Own { text: Some(fault.body()), _busy: busy })
+        }
+    })
+}
+
+/// A fault, and the connection's mark where no record took it over.
+type Refusal = (Fault, Option<Busy>);
+
+async fn exchange(busy: Busy, request: Request<Incoming>) -> Result<Response<ResponseBody>, Refusal> {
+    let conn = busy.conn.clone();
+    let (mut parts, body) = request.into_parts();
+
+    // Read: the head is here; put its target and host into the one form that follows.
+    let host = match normalise_target(&mut parts) {
+        Ok(host) => host,
+        Err(fault) => return Err((fault, Some(busy))),
+    };
+
+    // Match.
+    let snapshot = conn.worker.snapshot();
+    let nonce = conn.worker.random();
+    let Some(agent_index) = snapshot.table.route(&conn.environment, &head(&parts, &host, &conn, None, nonce)) else {
+        return Err((no_route(&parts, &host), Some(busy)));
+    };
+    let agent = &snapshot.table.agents[agent_index];
+    let limits = &agent.spec.exchange;
+    if declared_length(&parts) > limits.max_request_body_bytes {
+        return Err((body_too_large(limits), Some(busy)));
+    }
+    conn.wait(busy.start, limits.response_timeout.unwrap_or(limits.idle_timeout));
+
+    // Key: the only reason to look into a body.
+    let mut body = body;
+    let mut read_ahead = VecDeque::new();
+    let mut json = None;
+    if wants_json(agent, &parts, &host, &conn) {
+        match read_json(&mut body, &mut read_ahead, agent.spec.bucketing.json_limit_bytes, &conn).await {
+            Ok(value) => json = value,
+            Err(fault) => return Err((fault, Some(busy))),
+        }
+    }
+
+    // Decide.
+    let decision = decide(agent, &head(&parts, &host, &conn, json.as_ref(), nonce));
+    if decision.reason == Reason::NoKey {
+        agent.stats.without_key(conn.worker.index);
+    }
+    let mut record = Record::new(busy, snapshot.clone(), agent_index, decision);
+    if snapshot.options.access_log.is_some() {
+        record.log = Some(log_head(&parts, &host, &conn));
+    }
+
+    // Send.
+    let body = RequestBody::new(&conn, body, read_ahead, limits.max_request_body_bytes);
+    // HTTP/1.0 knows no interim answers.
+    let forward_interim = parts.version == Version::HTTP_11;
+    prepare_request(&mut parts, &conn, &body);
+    match send(&mut record, agent, parts, body, forward_interim).await {
+        // Respond.
+        Ok((response, lease)) => Ok(respond(response, lease, record, snapshot.options.version_header)),
+        Err(fault) => {
+            record.fail(&fault);
+            Err((fault, None))
+        }
+    }
+}
+
+fn head<'a>(
+    parts: &'a request::Parts,
+    host: &'a Host,
+    conn: &ClientConn,
+    json: Option<&'a serde_json::Value>,
+    nonce: u64,
+) -> Head<'a> {
+    Head {
+        method: &parts.method,
+        host: host.name(),
+        path: parts.uri.path(),
+        query: parts.uri.query(),
+        headers: &parts.headers,
+        client: conn.peer.ip(),
+        json,
+        nonce,
+    }
+}
+
+/// The authority that a request is for.
+struct Host(Option<HeaderValue>);
+
+impl Host {
+    /// Without the port. Empty where there is none or it is no text.
+    fn name(&self) -> &str {
+        let Some(authority) = self.0.as_ref().and_then(|value| value.to_str().ok()) else { return "" };
+        match authority.rfind(':') {
+            // The colons of an IPv6 literal stand inside its brackets.
+            Some(colon) if !authority[colon..].contains(']') => &authority[..colon],
+            _ => authority,
+        }
+    }
+}
+
+/// Turns an absolute-form target into origin form (RFC 9112 §3.2) and finds the host.
+fn normalise_target(parts: &mut request::Parts) -> Result<Host, Fault> {
+    if parts.method == Method::CONNECT {
+        return Err(Fault::new(ErrorCode::MethodNotSupported, "CONNECT is not supported: this is a reverse proxy"));
+    }
+    if let Some(authority) = parts.uri.authority() {
+        // The target's authority replaces whatever Host says.
+        let host = HeaderValue::from_str(authority.as_str()).ok();
+        let host = host.filter(|_| !authority.as_str().contains('@'));
+        let Some(host) = host else {
+            return Err(Fault::new(ErrorCode::BadRequest, "the request target's authority is not valid"));
+        };
+        let path = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        parts.uri = Uri::from(path);
+        parts.headers.insert(HOST, host);
+    }
+    let mut hosts = parts.headers.get_all(HOST).iter();
+    let host = hosts.next().cloned();
+    if hosts.next().is_some() {
+        return Err(Fault::new(ErrorCode::BadRequest, "the request has more than one Host field"));
+    }
+    if host.is_none() && parts.version == Version::HTTP_11 {
+        return Err(Fault::new(ErrorCode::BadRequest, "an HTTP/1.1 request must have a Host field"));
+    }
+    Ok(Host(host))
+}
+
+fn no_route(parts: &request::Parts, host: &Host) -> Fault {
+    let text = format!("no agent matches host {:?} and path {:?}", host.name(), parts.uri.path());
+    Fault::new(ErrorCode::NoRoute, text)
+}
+
+fn body_too_large(limits: &ExchangeSpec) -> Fault {
+    let text = format!("the request body is larger than {} bytes", limits.max_request_body_bytes);
+    Fault::new(ErrorCode::BodyTooLarge, text)
+}
+
+/// Zero where none is declared; hyper has refused what is no number.
+fn declared_length(parts: &request::Parts) -> u64 {
+    let length = parts.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    length.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// Whether the key may be in the body: no source before the first `json:` one is present.
+fn wants_json(agent: &Agent, parts: &request::Parts, host: &Host, conn: &ClientConn) -> bool {
+    if !agent.key_wants_json || !parts.headers.get(CONTENT_TYPE).is_some_and(|value| is_json(value.as_bytes())) {
+        return false;
+    }
+    let before = agent.key.iter().take_while(|source| !matches!(source, Attribute::Json(_))).count();
+    key::find(&agent.key[..before], &head(parts, host, conn, None, 0)).is_none()
+}
+
+fn is_json(content_type: &[u8]) -> bool {
+    let media = content_type.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
+    media.eq_ignore_ascii_case(b"application/json") || media.to_ascii_lowercase().ends_with(b"+json")
+}
+
+/// Reads the body for its key, up to the limit; what was read goes on with the rest. A body that is
+/// larger, or no JSON, has no key.
+async fn read_json(
+    body: &mut Incoming,
+    read_ahead: &mut VecDeque<Bytes>,
+    limit_bytes: usize,
+    conn: &ClientConn,
+) -> Result<Option<serde_json::Value>, Fault> {
+    let mut read_bytes = 0;
+    loop {
+        let frame = poll_fn(|cx| match Pin::new(&mut *body).poll_frame(cx) {
+            Poll::Pending if conn.take_expired() => {
+                Poll::Ready(Err(Fault::new(ErrorCode::BodyTimeout, "the request body did not arrive in time")))
+            }
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(frame) => Poll::Ready(Ok(frame)),
+        });
+        match frame.await? {
+            None => break,
+            Some(Err(_)) => return Err(Fault::new(ErrorCode::BadRequest, "the request body broke off")),
+            Some(Ok(frame)) => {
+                conn.progress();
+                let Ok(data) = frame.into_data() else { continue };
+                read_bytes += data.len();
+                read_ahead.push_back(data);
+                if read_bytes > limit_bytes {
+                    return Ok(None);
+                }
+            }
+        }
+    }
+    let text = match read_ahead.len() {
+        1 => read_ahead[0].clone(),
+        _ => read_ahead.iter().flatten().copied().collect(),
+    };
+    Ok(serde_json::from_slice(&text).ok())
+}
+
+/// What only the access log wants of the request; without the query, which may hold secrets.
+fn log_head(parts: &request::Parts, host: &Host, conn: &ClientConn) -> Box<AccessRecord> {
+    let text = |name: &str| parts.headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
+    Box::new(AccessRecord {
+        time: SystemTime::now(),
+        client: conn.peer.ip(),
+        method: parts.method.clone(),
+        host: host.0.as_ref().map(|_| host.name().to_owned()),
+        path: parts.uri.path().to_owned(),
+        environment: conn.environment.shared(),
+        agent: None,
+        version: None,
+        bucket: None,
+        reason: None,
+        epoch: 0,
+        status: None,
+        outcome: None,
+        error: None,
+        duration_us: 0,
+        ttfb_us: None,
+        request_bytes: declared_length(parts),
+        response_bytes: 0,
+        endpoint: None,
+        retries: 0,
+        request_id: text("x-request-id"),
+        user_agent: text("user-agent"),
+    })
+}
+
+fn prepare_request(parts: &mut request::Parts, conn: &ClientConn, body: &RequestBody) {
+    headers::strip_hop_by_hop(&mut parts.headers);
+    headers::keep_chunked_framing(&mut parts.headers, &parts.method, !body.is_empty());
+    parts.headers.remove(VERSION_HEADER);
+    let host = parts.headers.get(HOST).cloned();
+    conn.forwarded.append_to(&mut parts.headers, host.as_ref());
+    parts.version = Version::HTTP_11;
+}
+
+/// Sends the request to an endpoint of the decided version; a retry never changes the version.
+///
+/// Tried again is only what no endpoint can have acted on: a connection that could not be made, a
+/// request that was never written, and on a reused connection that ended before any answer a request
+/// that may be repeated (RFC 9110 §9.2.2).
+async fn send(
+    record: &mut Record,
+    agent: &Arc<Agent>,
+    mut parts: request::Parts,
+    mut body: RequestBody,
+    forward_interim: bool,
+) -> Result<(Response<Incoming>, Lease), Fault> {
+    let conn = record.conn().clone();
+    let worker = &conn.worker;
+    let repeatable = parts.method.is_idempotent() || parts.headers.contains_key(IDEMPOTENCY_KEY);
+    let mut tried = Vec::new();
+    let mut pooled_allowed = true;
+    for attempt in 1..=MAX_ATTEMPTS {
+        let last = attempt == MAX_ATTEMPTS;
+        let endpoints = &record.version().endpoints;
+        let Some(index) = balance::choose(endpoints, &worker.pools, &tried, || worker.random()) else {
+            return Err(no_endpoint(record));
+        };
+        let endpoint = &endpoints[index];
+        let lease = lease(&conn, endpoint, &agent.spec.exchange, pooled_allowed, !repeatable).await;
+        let mut lease = match lease {
+            Ok(lease) => lease,
+            Err(error) if last || endpoints.len() == 1 => return Err(connect_fault(&error)),
+            Err(_) => {
+                tried.push(index);
+                record.retries += 1;
+                add(&worker.counters().retries);
+                continue;
+            }
+        };
+        apply_host_policy(&mut parts, &agent.spec.exchange.host, endpoint);
+        let may_be_stale = lease.upstream().reused;
+        let spare = (may_be_stale && repeatable && !last).then(|| (parts.clone(), body.keep_for_repeat()));
+        let mut request = Request::from_parts(parts, body);
+        if forward_interim {
+            interim::relay(&mut request, &conn);
+        }
+        match until_head(&conn, &mut lease, request).await {
+            Ok(response) => return check_response(response).map(|response| (response, lease)),
+            Err(Unsent::NotStarted(request)) if !last => (parts, body) = request.into_parts(),
+            Err(unsent) => match again(&unsent, spare) {
+                Some(request) => (parts, body) = request,
+                None => return Err(unsent.into_fault(&conn, agent)),
+            },
+        }
+        pooled_allowed = false;
+        record.retries += 1;
+        add(&worker.counters().retries);
+    }
+    unreachable!("the last attempt returns")
+}
+
+fn no_endpoint(record: &Record) -> Fault {
+    let text = format!("version {} of {} has no endpoint", record.version().id, record.agent().id());
+    Fault::new(ErrorCode::NoEndpoint, text)
+}
+
+fn connect_fault(error: &ConnectError) -> Fault {
+    tracing::debug!(%error, "could not reach an endpoint");
+    match error {
+        ConnectError::TimedOut => {
+            Fault::new(ErrorCode::ConnectTimeout, "the agent did not accept a connection in time")
+        }
+        _ => Fault::new(ErrorCode::ConnectFailed, "the agent could not be reached"),
+    }
+}
+
+/// A connection to the endpoint: a live pooled one, or a new one.
+async fn lease(
+    conn: &ClientConn,
+    endpoint: &Endpoint,
+    spec: &ExchangeSpec,
+    pooled_allowed: bool,
+    probe: bool,
+) -> Result<Lease, ConnectError> {
+    let counters = conn.worker.counters();
+    let pool = conn.worker.pools.of(endpoint.id);
+    if pooled_allowed {
+        let mut stale = 0;
+        let pooled = poll_fn(|cx| Poll::Ready(pool.take(cx, probe, &mut stale))).await;
+        if stale > 0 {
+            counters.upstream_stale.fetch_add(stale, Ordering::Relaxed);
+        }
+        if let Some(lease) = pooled {
+            add(&counters.upstream_reused);
+            return Ok(lease);
+        }
+    }
+    let upstream = upstream::connect(&endpoint.address, spec.connect_timeout, spec.pool_idle).await?;
+    add(&counters.upstream_opened);
+    Ok(Lease::new(pool, upstream))
+}
+
+fn apply_host_policy(parts: &mut request::Parts, policy: &HostPolicy, endpoint: &Endpoint) {
+    match policy {
+        HostPolicy::Pass if parts.headers.contains_key(HOST) => {}
+        HostPolicy::Pass | HostPolicy::Endpoint => {
+            parts.headers.insert(HOST, endpoint.authority.clone());
+        }
+        HostPolicy::Fixed(name) => {
+            if let Ok(name) = HeaderValue::from_str(name) {
+                parts.headers.insert(HOST, name);
+            }
+        }
+    }
+}
+
+/// Why there is no response head.
+enum Unsent {
+    /// Nothing of it was written: the request is whole.
+    NotStarted(Box<Request<RequestBody>>),
+    /// The connection ended before any byte of an answer.
+    Closed,
+    /// It said something that is not HTTP.
+    Garbage,
+    Expired,
+}
+
+impl Unsent {
+    fn into_fault(self, conn: &ClientConn, agent: &Agent) -> Fault {
+        match (conn.request_fault.get(), self) {
+            (Some(ErrorCode::BodyTooLarge), _) => body_too_large(&agent.spec.exchange),
+            (Some(code), _) => Fault::new(code, "the request body broke off"),
+            (None, Self::Expired) => Fault::new(ErrorCode::ResponseTimeout, "the agent did not answer in time"),
+            (None, Self::Garbage) => Fault::new(ErrorCode::BadResponse, "the agent's answer is not valid HTTP"),
+            (None, Self::Closed | Self::NotStarted(_)) => {
+                Fault::new(ErrorCode::UpstreamReset, "the agent closed the connection before answering")
+            }
+        }
+    }
+}
+
+/// The request anew, where the connection was stale and there is something to send again.
+fn again(unsent: &Unsent, spare: Option<(request::Parts, RequestBody)>) -> Option<(request::Parts, RequestBody)> {
+    let (parts, body) = spare.filter(|_| matches!(unsent, Unsent::Closed))?;
+    Some((parts, body.again()?))
+}
+
+/// Writes the request and drives the connection until the response head is there.
+async fn until_head(
+    conn: &ClientConn,
+    lease: &mut Lease,
+    request: Request<RequestBody>,
+) -> Result<Response<Incoming>, Unsent> {
+    let mut response = pin!(lease.upstream().sender.try_send_request(request));
+    poll_fn(|cx| {
+        let ended = lease.upstream().drive(cx);
+        // It can only have been resolved by `drive`: nobody else is to be woken.
+        match response.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
+            Poll::Ready(Err(mut error)) => Poll::Ready(Err(match error.take_message() {
+                Some(request) => Unsent::NotStarted(Box::new(request)),
+                None if error.error().is_parse() => Unsent::Garbage,
+                None => Unsent::Closed,
+            })),
+            Poll::Pending if conn.take_expired() => Poll::Ready(Err(Unsent::Expired)),
+            Poll::Pending if ended => Poll::Ready(Err(Unsent::Closed)),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+fn check_response(response: Response<Incoming>) -> Result<Response<Incoming>, Fault> {
+    if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Fault::new(ErrorCode::BadResponse, "the agent switched protocols without being asked to"));
+    }
+    Ok(response)
+}
+
+fn respond(
+    response: Response<Incoming>,
+    lease: Lease,
+    mut record: Record,
+    version_header: bool,
+) -> Response<ResponseBody> {
+    let now = Instant::now();
+    record.head(response.status().as_u16(), now);
+    record.conn().wait(now, record.agent().spec.exchange.idle_timeout);
+    let (mut parts, body) = response.into_parts();
+    headers::strip_hop_by_hop(&mut parts.headers);
+    parts.version = Version::HTTP_11;
+    if version_header {
+        parts.headers.insert(VERSION_HEADER, record.version().header.clone());
+    }
+    Response::from_parts(parts, ResponseBody::Relay(Box::new(Relay::new(body, lease, record))))
+}

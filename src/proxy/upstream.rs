@@ -1,0 +1,180 @@
+//! Connections to endpoints: connect, and this worker's pool of idle ones.
+//!
+//! A connection is polled by whoever uses it, in the client's own task; an idle one is polled by
+//! nobody. Taking one from the pool therefore begins with a poll, which sees a close that the
+//! runtime knows of, and for a request that could not be sent twice with a probe of the kernel.
+//!
+//! Bounds: [`IDLE_PER_ENDPOINT`] idle connections an endpoint and worker, each for at most the agent's
+//! `pool_idle`; connections in use are bounded by the client connections, which carry one each.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Context;
+use std::time::{Duration, Instant};
+
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpStream, UnixStream};
+
+use super::body::RequestBody;
+use super::io::{UpstreamIo, UpstreamStream};
+use crate::routing::spec::EndpointAddress;
+
+/// More idle connections than this to one endpoint are closed when returned.
+pub(super) const IDLE_PER_ENDPOINT: usize = 256;
+
+type Driver = http1::Connection<TokioIo<UpstreamIo>, RequestBody>;
+
+/// One HTTP/1.1 connection to an endpoint.
+pub(super) struct Upstream {
+    pub sender: http1::SendRequest<RequestBody>,
+    driver: Driver,
+    /// The driver has returned; it must not be polled again.
+    ended: bool,
+    probe: Rc<Cell<bool>>,
+    /// Whether a request has gone over it before: only then can it be stale.
+    pub reused: bool,
+    idle_since: Instant,
+    pool_idle: Duration,
+}
+
+impl Upstream {
+    /// Moves bytes both ways. `true` once the connection has ended.
+    /// hyper's promise: whatever is said about the response or body is said inside this call.
+    pub fn drive(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.ended {
+            // An error here has reached the response or its body already.
+            self.ended = Pin::new(&mut self.driver).poll(cx).is_ready();
+        }
+        self.ended
+    }
+
+    fn is_usable(&mut self, cx: &mut Context<'_>, probe: bool) -> bool {
+        self.probe.set(probe);
+        let ended = self.drive(cx);
+        self.probe.set(false);
+        !ended && self.sender.is_ready()
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectError {
+    #[error("connect: {0}")]
+    Io(#[from] io::Error),
+    #[error("connect timed out")]
+    TimedOut,
+    #[error("handshake: {0}")]
+    Handshake(hyper::Error),
+}
+
+pub(super) async fn connect(
+    address: &EndpointAddress,
+    timeout: Duration,
+    pool_idle: Duration,
+) -> Result<Box<Upstream>, ConnectError> {
+    let stream = tokio::time::timeout(timeout, open(address)).await.map_err(|_| ConnectError::TimedOut)??;
+    let probe = Rc::new(Cell::new(false));
+    let io = TokioIo::new(UpstreamIo::new(stream, probe.clone()));
+    let (sender, driver) = http1::Builder::new().handshake(io).await.map_err(ConnectError::Handshake)?;
+    let idle_since = Instant::now();
+    Ok(Box::new(Upstream { sender, driver, ended: false, probe, reused: false, idle_since, pool_idle }))
+}
+
+async fn open(address: &EndpointAddress) -> io::Result<UpstreamStream> {
+    match address {
+        EndpointAddress::Http { host, port } => {
+            let stream = TcpStream::connect((host.as_str(), *port)).await?;
+            stream.set_nodelay(true)?;
+            Ok(UpstreamStream::Tcp(stream))
+        }
+        EndpointAddress::Unix(path) => Ok(UpstreamStream::Unix(UnixStream::connect(path).await?)),
+    }
+}
+
+/// One endpoint's connections on this worker: the idle ones, newest last, so that the warmest is
+/// used first and the rest may age out.
+#[derive(Default)]
+pub(super) struct Pool {
+    #[allow(clippy::vec_box, reason = "a lease moves the pointer, not the kilobyte behind it")]
+    idle: RefCell<Vec<Box<Upstream>>>,
+    in_use: Cell<usize>,
+}
+
+impl Pool {
+    pub fn in_use(&self) -> usize {
+        self.in_use.get()
+    }
+
+    /// A live idle connection, if there is one. `stale` counts those found closed on the way.
+    pub fn take(self: &Rc<Self>, cx: &mut Context<'_>, probe: bool, stale: &mut u64) -> Option<Lease> {
+        while let Some(mut upstream) = self.pop() {
+            if upstream.is_usable(cx, probe) {
+                return Some(Lease::new(self.clone(), upstream));
+            }
+            *stale += 1;
+        }
+        None
+    }
+
+    fn pop(&self) -> Option<Box<Upstream>> {
+        self.idle.borrow_mut().pop()
+    }
+}
+
+/// A connection in use. Dropping it closes the connection; [`Lease::give_back`] keeps it.
+pub(super) struct Lease {
+    pool: Rc<Pool>,
+    upstream: Option<Box<Upstream>>,
+}
+
+impl Lease {
+    pub fn new(pool: Rc<Pool>, upstream: Box<Upstream>) -> Self {
+        pool.in_use.set(pool.in_use.get() + 1);
+        Self { pool, upstream: Some(upstream) }
+    }
+
+    pub fn upstream(&mut self) -> &mut Upstream {
+        self.upstream.as_mut().expect("held until given back, which consumes the lease")
+    }
+
+    /// Back to the pool, if it can carry another request.
+    pub fn give_back(mut self, cx: &mut Context<'_>, now: Instant) {
+        let Some(mut upstream) = self.upstream.take() else { return };
+        let mut idle = self.pool.idle.borrow_mut();
+        if idle.len() < IDLE_PER_ENDPOINT && upstream.is_usable(cx, false) {
+            upstream.idle_since = now;
+            upstream.reused = true;
+            idle.push(upstream);
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.pool.in_use.set(self.pool.in_use.get() - 1);
+    }
+}
+
+/// This worker's pools, by endpoint.
+#[derive(Default)]
+pub(super) struct Pools(RefCell<HashMap<u64, Rc<Pool>>>);
+
+impl Pools {
+    pub fn of(&self, endpoint: u64) -> Rc<Pool> {
+        self.0.borrow_mut().entry(endpoint).or_default().clone()
+    }
+
+    /// Closes what has been idle for too long, and what the endpoint has closed.
+    pub fn sweep(&self, now: Instant) {
+        let cx = &mut Context::from_waker(std::task::Waker::noop());
+        self.0.borrow_mut().retain(|_, pool| {
+            let mut idle = pool.idle.borrow_mut();
+            idle.retain_mut(|u| now.duration_since(u.idle_since) < u.pool_idle && u.is_usable(cx, false));
+            !idle.is_empty() || pool.in_use() > 0 || Rc::strong_count(pool) > 1
+        });
+    }
+}

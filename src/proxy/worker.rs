@@ -1,0 +1,261 @@
+//! One data-plane thread: its own single-threaded runtime, connections, pools and randomness.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::{ArcSwap, Cache};
+use tokio::sync::{Notify, mpsc, watch};
+
+use super::connection::{self, ClientConn};
+use super::upstream::Pools;
+use crate::routing::ids::EnvironmentId;
+use crate::routing::table::{RoutingTable, SharedTable};
+use crate::telemetry::access::AccessLog;
+use crate::telemetry::counters::{ProxyCounters, add};
+
+/// What may change while the proxy runs; swapped whole, like the table.
+#[derive(Clone)]
+pub struct ProxyOptions {
+    pub version_header: bool,
+    pub head_bytes: usize,
+    pub head_fields: usize,
+    pub head_timeout: Duration,
+    pub keep_alive_timeout: Duration,
+    /// All client connections together; more wait in the kernel's accept queue.
+    pub max_connections: usize,
+    pub access_log: Option<AccessLog>,
+}
+
+/// What all threads of the data plane share.
+pub struct Shared {
+    pub table: SharedTable,
+    pub options: Arc<ArcSwap<ProxyOptions>>,
+    /// By worker; the acceptor uses the first.
+    pub counters: Arc<[ProxyCounters]>,
+    /// Client connections of all workers.
+    pub(super) open: AtomicUsize,
+    /// A connection ended: the acceptor may have waited for room.
+    pub(super) room: Notify,
+}
+
+impl Shared {
+    pub fn new(table: SharedTable, options: ProxyOptions, counters: Arc<[ProxyCounters]>) -> Arc<Self> {
+        let options = Arc::new(ArcSwap::from_pointee(options));
+        Arc::new(Self { table, options, counters, open: AtomicUsize::new(0), room: Notify::new() })
+    }
+
+    /// Client connections that are open now.
+    pub fn open_connections(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+}
+
+/// The table and options of one request: taken once, kept to its end.
+pub(super) struct Snapshot {
+    pub table: Arc<RoutingTable>,
+    pub options: Arc<ProxyOptions>,
+}
+
+/// A thread's own state.
+pub(super) struct Worker {
+    pub index: usize,
+    pub shared: Arc<Shared>,
+    pub pools: Pools,
+    caches: RefCell<Caches>,
+    random: Cell<u64>,
+    connections: RefCell<HashMap<u64, Rc<ClientConn>>>,
+    last_connection: Cell<u64>,
+}
+
+struct Caches {
+    table: Cache<SharedTable, Arc<RoutingTable>>,
+    options: Cache<Arc<ArcSwap<ProxyOptions>>, Arc<ProxyOptions>>,
+    current: Rc<Snapshot>,
+}
+
+impl Worker {
+    fn new(index: usize, shared: Arc<Shared>) -> Rc<Self> {
+        let current = Rc::new(Snapshot { table: shared.table.load_full(), options: shared.options.load_full() });
+        let caches =
+            Caches { table: Cache::new(shared.table.clone()), options: Cache::new(shared.options.clone()), current };
+        Rc::new(Self {
+            index,
+            shared,
+            pools: Pools::default(),
+            caches: RefCell::new(caches),
+            random: Cell::new(seed()),
+            connections: RefCell::default(),
+            last_connection: Cell::new(0),
+        })
+    }
+
+    /// The newest table. Two loads and two compares; the count is this thread's own.
+    pub fn snapshot(&self) -> Rc<Snapshot> {
+        let mut caches = self.caches.borrow_mut();
+        let Caches { table, options, current } = &mut *caches;
+        let (table, options) = (table.load(), options.load());
+        if !Arc::ptr_eq(table, &current.table) || !Arc::ptr_eq(options, &current.options) {
+            *current = Rc::new(Snapshot { table: table.clone(), options: options.clone() });
+        }
+        current.clone()
+    }
+
+    pub fn counters(&self) -> &ProxyCounters {
+        &self.shared.counters[self.index]
+    }
+
+    /// Not for secrets: SplitMix64.
+    pub fn random(&self) -> u64 {
+        let state = self.random.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
+        self.random.set(state);
+        let z = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn serve(self: &Rc<Self>, accepted: Accepted, place: Place) {
+        let stream = match tokio::net::TcpStream::from_std(accepted.stream) {
+            Ok(stream) => stream,
+            Err(error) => return tracing::warn!(%error, "could not take over an accepted connection"),
+        };
+        let conn = ClientConn::new(self.clone(), accepted.environment, accepted.peer);
+        let number = self.last_connection.get() + 1;
+        self.last_connection.set(number);
+        self.connections.borrow_mut().insert(number, conn.clone());
+        let worker = self.clone();
+        tokio::task::spawn_local(async move {
+            let _place = place;
+            let _listed = Listed { worker: &worker, number };
+            connection::run(stream, conn).await;
+        });
+    }
+
+    /// Tells every connection to finish what is in flight, and waits until all have, or `deadline`.
+    async fn drain(&self, deadline: Instant) {
+        for conn in self.connections.borrow().values() {
+            conn.stop();
+        }
+        while !self.connections.borrow().is_empty() && Instant::now() < deadline {
+            tokio::time::sleep(DRAIN_POLL).await;
+        }
+    }
+}
+
+const DRAIN_POLL: Duration = Duration::from_millis(10);
+
+fn seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::thread::current().id())
+}
+
+/// Takes a connection off the worker's list when its task ends, also by panic.
+struct Listed<'a> {
+    worker: &'a Worker,
+    number: u64,
+}
+
+impl Drop for Listed<'_> {
+    fn drop(&mut self) {
+        self.worker.connections.borrow_mut().remove(&self.number);
+    }
+}
+
+/// A connection on its way from the acceptor to a worker.
+pub(super) struct Accepted {
+    pub stream: std::net::TcpStream,
+    pub peer: SocketAddr,
+    pub environment: EnvironmentId,
+}
+
+/// One place among the allowed connections; given back when dropped.
+pub(super) struct Place {
+    shared: Arc<Shared>,
+    load: Arc<AtomicUsize>,
+}
+
+impl Place {
+    pub fn take(shared: &Arc<Shared>, load: &Arc<AtomicUsize>) -> Self {
+        shared.open.fetch_add(1, Ordering::Relaxed);
+        load.fetch_add(1, Ordering::Relaxed);
+        Self { shared: shared.clone(), load: load.clone() }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        add(&self.shared.counters[0].client_closed);
+        self.shared.open.fetch_sub(1, Ordering::Relaxed);
+        self.load.fetch_sub(1, Ordering::Relaxed);
+        self.shared.room.notify_one();
+    }
+}
+
+/// The acceptor's end of a worker.
+#[derive(Clone)]
+pub(super) struct Inbox {
+    pub sender: mpsc::Sender<(Accepted, Place)>,
+    /// Connections handed to this worker and not yet ended.
+    pub load: Arc<AtomicUsize>,
+}
+
+/// Accepted connections that a worker has not yet picked up; the acceptor waits when it is full.
+const INBOX: usize = 256;
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// `Some(deadline)`: finish until then and return.
+pub type StopSignal = watch::Receiver<Option<Instant>>;
+
+/// Starts worker `index`.
+pub(super) fn spawn(
+    index: usize,
+    shared: Arc<Shared>,
+    stop: StopSignal,
+) -> std::io::Result<(Inbox, std::thread::JoinHandle<()>)> {
+    let (sender, inbox) = mpsc::channel(INBOX);
+    let thread =
+        std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || run(index, shared, inbox, stop))?;
+    Ok((Inbox { sender, load: Arc::default() }, thread))
+}
+
+fn run(index: usize, shared: Arc<Shared>, inbox: mpsc::Receiver<(Accepted, Place)>, stop: StopSignal) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(RESOLVER_THREADS)
+        .build_local(Default::default());
+    match runtime {
+        Ok(runtime) => runtime.block_on(work(Worker::new(index, shared), inbox, stop)),
+        Err(error) => tracing::error!(%error, index, "a worker could not start"),
+    }
+}
+
+/// Threads for name look-ups, which block.
+const RESOLVER_THREADS: usize = 4;
+
+async fn work(worker: Rc<Worker>, mut inbox: mpsc::Receiver<(Accepted, Place)>, mut stop: StopSignal) {
+    let mut sweep = tokio::time::interval(SWEEP_EVERY);
+    sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            accepted = inbox.recv() => match accepted {
+                Some((accepted, place)) => worker.serve(accepted, place),
+                None => break,
+            },
+            _ = sweep.tick() => {
+                // Also lets go of an old table when no request comes.
+                worker.snapshot();
+                worker.pools.sweep(Instant::now());
+            }
+            _ = stop.changed() => break,
+        }
+    }
+    let deadline = (*stop.borrow()).unwrap_or_else(Instant::now);
+    while let Ok((accepted, place)) = inbox.try_recv() {
+        worker.serve(accepted, place);
+    }
+    worker.drain(deadline).await;
+}
