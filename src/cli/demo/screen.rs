@@ -13,7 +13,7 @@ use crate::routing::ids::Weight;
 
 const PANEL_PERIOD: Duration = Duration::from_millis(200);
 const LINE_PERIOD: Duration = Duration::from_secs(1);
-const BAR_CELLS: usize = 20;
+const BAR_CELLS: usize = 18;
 
 pub struct Screen {
     style: Style,
@@ -60,14 +60,14 @@ impl Screen {
         }
         let lines = [
             String::new(),
-            format!("  version  {:<BAR_CELLS$}   share   req/s  errors     p50     p95  users", "traffic"),
+            heading(),
             self.row(STABLE, &view.stable),
             self.row(CANARY, &view.canary),
             String::new(),
             format!("  {}  {CANARY} should get {weight}", clock(at)),
         ];
         let mut out = io::stdout().lock();
-        write!(out, "{}{}\n", self.erase(), lines.join("\n"))?;
+        writeln!(out, "{}{}", self.erase(), lines.join("\n"))?;
         self.drawn = lines.len();
         out.flush()
     }
@@ -93,7 +93,7 @@ impl Screen {
         let errors = format!("{:>5.1} %", arm.failed * 100.0);
         let errors = if arm.failed > 0.0 { self.red(&errors) } else { errors };
         format!(
-            "  {version:<7}  {}  {:>5.1} %  {:>5} {errors}  {:>6}  {:>6}  {:>5}",
+            "  {version:<7}  {}  {:>5.1} %  {:>5} {errors}  {:>7}  {:>7}  {:>5}",
             bar(arm.share),
             arm.share * 100.0,
             arm.answers,
@@ -106,6 +106,12 @@ impl Screen {
     fn red(&self, text: &str) -> String {
         if self.style == (Style::Panel { colour: true }) { format!("\x1b[31m{text}\x1b[0m") } else { text.to_owned() }
     }
+}
+
+/// Over the columns of [`Screen::row`].
+fn heading() -> String {
+    let traffic = "traffic";
+    format!("  version  {traffic:<BAR_CELLS$}    share  req/s  errors      p50      p95  users")
 }
 
 fn one_line(at: Duration, weight: Weight, view: &View) -> String {
@@ -141,16 +147,15 @@ mod tests {
     fn view() -> View {
         let stable = ArmView { answers: 300, share: 0.75, users: 226, ..ArmView::default() };
         let millis = |n| Some(Duration::from_millis(n));
-        let canary =
-            ArmView { answers: 100, share: 0.25, failed: 0.5, p50: millis(24), p95: millis(120_000), users: 74 };
+        let canary = ArmView { answers: 100, share: 0.25, failed: 0.5, p50: millis(24), p95: millis(5_000), users: 74 };
         View { stable, canary }
     }
 
     #[test]
-    fn a_panel_row_is_never_wider_than_the_narrowest_terminal() {
+    fn panel_rows_are_in_columns_and_fit_the_narrowest_terminal() {
         let screen = Screen { style: Style::Panel { colour: false }, shown: None, drawn: 0 };
-        for arm in [view().stable, view().canary] {
-            assert!(screen.row(CANARY, &arm).chars().count() <= 78, "{}", screen.row(CANARY, &arm));
+        for line in [heading(), screen.row(STABLE, &view().stable), screen.row(CANARY, &view().canary)] {
+            assert_eq!(line.chars().count(), 78, "{line}");
         }
     }
 
