@@ -17,6 +17,7 @@
 mod balance;
 mod body;
 mod connection;
+mod damper;
 mod error;
 mod headers;
 mod interim;

@@ -46,7 +46,7 @@ fn report(agent: &Agent, args: &Args) {
     let mut counts = vec![0_u64; agent.versions.len()];
     let mut random = Random::new(args.seed);
     for _ in 0..args.keys {
-        let key = format!("user-{:016x}", random.next());
+        let key = format!("user-{:016x}", random.draw());
         counts[agent.split.pick(agent.bucketer.bucket(key.as_bytes()))] += 1;
     }
     for (index, version) in agent.versions.iter().enumerate() {

@@ -206,25 +206,25 @@ impl Relay {
         Self { body, lease: Some(lease), record }
     }
 
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(&mut self) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut driven = false;
         loop {
             // Nothing reaches the body but by `drive` below, so there is nobody to be woken by.
             match Pin::new(&mut self.body).poll_frame(&mut Context::from_waker(Waker::noop())) {
-                Poll::Ready(Some(Ok(frame))) => return Poll::Ready(Some(Ok(self.pass(frame, cx)))),
+                Poll::Ready(Some(Ok(frame))) => return Poll::Ready(Some(Ok(self.pass(frame)))),
                 Poll::Ready(Some(Err(error))) => {
                     self.record.break_off(Outcome::Truncated);
                     self.lease = None;
                     return Poll::Ready(Some(Err(BodyError::Upstream(error))));
                 }
                 Poll::Ready(None) => {
-                    self.finish(cx);
+                    self.finish();
                     return Poll::Ready(None);
                 }
                 Poll::Pending if !driven => {
                     driven = true;
                     if let Some(lease) = &mut self.lease {
-                        lease.upstream().drive(cx);
+                        lease.upstream().drive(&self.record.conn().damper);
                     }
                 }
                 Poll::Pending => return self.poll_idle(),
@@ -232,10 +232,10 @@ impl Relay {
         }
     }
 
-    fn pass(&mut self, frame: Frame<Bytes>, cx: &mut Context<'_>) -> Frame<Bytes> {
+    fn pass(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
         self.record.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64);
         if self.body.is_end_stream() {
-            self.finish(cx);
+            self.finish();
         } else {
             self.record.conn().progress();
         }
@@ -251,10 +251,11 @@ impl Relay {
         Poll::Ready(Some(Err(BodyError::Idle)))
     }
 
-    fn finish(&mut self, cx: &mut Context<'_>) {
-        self.record.complete();
+    fn finish(&mut self) {
+        let now = Instant::now();
+        self.record.complete(now);
         if let Some(lease) = self.lease.take() {
-            lease.give_back(cx, Instant::now());
+            lease.give_back(&self.record.conn().damper, now);
         }
     }
 }
@@ -263,10 +264,10 @@ impl Body for ResponseBody {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut *self {
             Self::Own { text, .. } => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
-            Self::Relay(relay) => relay.poll_frame(cx),
+            Self::Relay(relay) => relay.poll_frame(),
         }
     }
 
@@ -289,7 +290,7 @@ impl Drop for Relay {
     fn drop(&mut self) {
         // A body without bytes (204, HEAD, empty) is never polled: it was complete with its head.
         if self.lease.is_some() && self.body.is_end_stream() {
-            self.finish(&mut Context::from_waker(Waker::noop()));
+            self.finish();
         }
     }
 }

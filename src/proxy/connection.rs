@@ -3,13 +3,13 @@
 //! Each phase sets a deadline; the timer is armed for the earliest one it has seen and looks again
 //! when it fires. In steady traffic no request touches the timer at all.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::Request;
@@ -20,6 +20,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
+use super::damper::Damper;
 use super::error::raw_reply;
 use super::headers::Forwarded;
 use super::interim::Interim;
@@ -57,7 +58,8 @@ pub(super) struct ClientConn {
     /// Why the request body could not be sent whole.
     pub request_fault: Cell<Option<ErrorCode>>,
     stopping: Cell<bool>,
-    waker: RefCell<Option<Waker>>,
+    /// For all upstream connections that this one uses.
+    pub damper: Damper,
 }
 
 /// How a connection's task ended.
@@ -86,7 +88,7 @@ impl ClientConn {
             interim: Arc::default(),
             request_fault: Cell::new(None),
             stopping: Cell::new(false),
-            waker: RefCell::new(None),
+            damper: Damper::new(),
             worker,
         })
     }
@@ -144,16 +146,7 @@ impl ClientConn {
     /// Finish what is in flight, then close.
     pub fn stop(&self) {
         self.stopping.set(true);
-        if let Some(waker) = self.waker.borrow().as_ref() {
-            waker.wake_by_ref();
-        }
-    }
-
-    fn remember(&self, waker: &Waker) {
-        let mut slot = self.waker.borrow_mut();
-        if !slot.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            *slot = Some(waker.clone());
-        }
+        self.damper.wake_task();
     }
 
     /// A head that did not arrive whole in one read gets its deadline here, off the common path.
@@ -183,16 +176,15 @@ pub(super) async fn run(stream: TcpStream, conn: Rc<ClientConn>) {
         let mut timer = pin!(tokio::time::sleep_until(conn.deadline.get().into()));
         let mut told_to_stop = false;
         poll_fn(|cx| {
-            conn.remember(cx.waker());
+            conn.damper.enter(cx.waker());
             if conn.stopping.get() && !told_to_stop {
                 told_to_stop = true;
                 http.as_mut().graceful_shutdown();
             }
             conn.note_expiry(timer.as_mut(), cx);
-            if http.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(End::Closed);
-            }
-            conn.rearm(timer.as_mut(), cx)
+            let ended = http.as_mut().poll(cx).is_ready();
+            conn.damper.leave();
+            if ended { Poll::Ready(End::Closed) } else { conn.rearm(timer.as_mut(), cx) }
         })
         .await
     };

@@ -57,7 +57,8 @@ impl Interim {
 /// Has the endpoint's interim answers passed on. Where the client waits for `100 Continue`, so do we:
 /// the endpoint may refuse before the body is sent.
 pub(super) fn relay(request: &mut Request<RequestBody>, conn: &ClientConn) {
-    let gate = if request.headers().contains_key(EXPECT) { request.body_mut().hold_for_continue() } else { None };
+    let waits = !request.body().is_empty() && request.headers().contains_key(EXPECT);
+    let gate = if waits { request.body_mut().hold_for_continue() } else { None };
     let interim = conn.interim.clone();
     hyper::ext::on_informational(request, move |answer| match (answer.status(), &gate) {
         (StatusCode::CONTINUE, Some(gate)) => gate.open(),

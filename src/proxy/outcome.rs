@@ -16,19 +16,21 @@ use crate::telemetry::stats::{Exchange, Outcome, StatusClass};
 pub(super) struct Busy {
     pub conn: Rc<ClientConn>,
     pub start: Instant,
+    /// Where it is known already: a clock costs more than a cell.
+    end: Option<Instant>,
 }
 
 impl Busy {
     pub fn new(conn: &Rc<ClientConn>) -> Self {
         let start = Instant::now();
         conn.begin_exchange(start);
-        Self { conn: conn.clone(), start }
+        Self { conn: conn.clone(), start, end: None }
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.conn.end_exchange(Instant::now());
+        self.conn.end_exchange(self.end.unwrap_or_else(Instant::now));
     }
 }
 
@@ -42,6 +44,7 @@ pub(super) struct Record {
     pub decision: Decision,
     status: u16,
     first_byte: Option<Duration>,
+    end: Option<Instant>,
     outcome: Outcome,
     error: Option<ErrorCode>,
     pub bytes_out: u64,
@@ -59,6 +62,7 @@ impl Record {
             decision,
             status: 0,
             first_byte: None,
+            end: None,
             outcome: Outcome::ClientCancel,
             error: None,
             bytes_out: 0,
@@ -92,7 +96,8 @@ impl Record {
     }
 
     /// The whole answer went out.
-    pub fn complete(&mut self) {
+    pub fn complete(&mut self, now: Instant) {
+        self.end = Some(now);
         self.outcome = if self.status >= 500 { Outcome::ServerError } else { Outcome::Success };
     }
 
@@ -111,7 +116,9 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let latency = self.busy.start.elapsed();
+        let end = self.end.unwrap_or_else(Instant::now);
+        self.busy.end = Some(end);
+        let latency = end.duration_since(self.busy.start);
         // Where the version sent no head, the status in the log is ours and says nothing of its class.
         let class = self.first_byte.map_or(StatusClass::None, |_| StatusClass::of(self.status));
         let exchange = Exchange { outcome: self.outcome, class, latency, first_byte: self.first_byte };

@@ -6,7 +6,6 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::{Instant, SystemTime};
 
@@ -74,7 +73,7 @@ async fn exchange(busy: Busy, request: Request<Incoming>) -> Result<Response<Res
     };
     let agent = &snapshot.table.agents[agent_index];
     let limits = &agent.spec.exchange;
-    if declared_length(&parts) > limits.max_request_body_bytes {
+    if !body.is_end_stream() && declared_length(&parts) > limits.max_request_body_bytes {
         return Err((body_too_large(limits), Some(busy)));
     }
     conn.wait(busy.start, limits.response_timeout.unwrap_or(limits.idle_timeout));
@@ -104,7 +103,7 @@ async fn exchange(busy: Busy, request: Request<Incoming>) -> Result<Response<Res
     let body = RequestBody::new(&conn, body, read_ahead, limits.max_request_body_bytes);
     // HTTP/1.0 knows no interim answers.
     let forward_interim = parts.version == Version::HTTP_11;
-    prepare_request(&mut parts, &conn, &body);
+    prepare_request(&mut parts, &host, &conn, &body);
     match send(&mut record, agent, parts, body, forward_interim).await {
         // Respond.
         Ok((response, lease)) => Ok(respond(response, lease, record, snapshot.options.version_header)),
@@ -135,17 +134,26 @@ fn head<'a>(
 }
 
 /// The authority that a request is for.
-struct Host(Option<HeaderValue>);
+struct Host {
+    value: Option<HeaderValue>,
+    /// How much of it is the name, without the port. Zero where there is none or it is no text.
+    name_bytes: usize,
+}
 
 impl Host {
-    /// Without the port. Empty where there is none or it is no text.
-    fn name(&self) -> &str {
-        let Some(authority) = self.0.as_ref().and_then(|value| value.to_str().ok()) else { return "" };
-        match authority.rfind(':') {
+    fn new(value: Option<HeaderValue>) -> Self {
+        let authority = value.as_ref().and_then(|value| value.to_str().ok()).unwrap_or("").as_bytes();
+        let name_bytes = match memchr::memrchr(b':', authority) {
             // The colons of an IPv6 literal stand inside its brackets.
-            Some(colon) if !authority[colon..].contains(']') => &authority[..colon],
-            _ => authority,
-        }
+            Some(colon) if !authority[colon..].contains(&b']') => colon,
+            _ => authority.len(),
+        };
+        Self { value, name_bytes }
+    }
+
+    fn name(&self) -> &str {
+        let name = self.value.as_ref().and_then(|value| value.as_bytes().get(..self.name_bytes));
+        name.and_then(|name| std::str::from_utf8(name).ok()).unwrap_or("")
     }
 }
 
@@ -165,15 +173,15 @@ fn normalise_target(parts: &mut request::Parts) -> Result<Host, Fault> {
         parts.uri = Uri::from(path);
         parts.headers.insert(HOST, host);
     }
-    let mut hosts = parts.headers.get_all(HOST).iter();
-    let host = hosts.next().cloned();
-    if hosts.next().is_some() {
+    let host = parts.headers.get(HOST).cloned();
+    // Only where some field is repeated at all is it worth looking which.
+    if parts.headers.len() != parts.headers.keys_len() && parts.headers.get_all(HOST).iter().nth(1).is_some() {
         return Err(Fault::new(ErrorCode::BadRequest, "the request has more than one Host field"));
     }
     if host.is_none() && parts.version == Version::HTTP_11 {
         return Err(Fault::new(ErrorCode::BadRequest, "an HTTP/1.1 request must have a Host field"));
     }
-    Ok(Host(host))
+    Ok(Host::new(host))
 }
 
 fn no_route(parts: &request::Parts, host: &Host) -> Fault {
@@ -251,7 +259,7 @@ fn log_head(parts: &request::Parts, host: &Host, conn: &ClientConn) -> Box<Acces
         time: SystemTime::now(),
         client: conn.peer.ip(),
         method: parts.method.clone(),
-        host: host.0.as_ref().map(|_| host.name().to_owned()),
+        host: host.value.as_ref().map(|_| host.name().to_owned()),
         path: parts.uri.path().to_owned(),
         environment: conn.environment.shared(),
         agent: None,
@@ -273,12 +281,10 @@ fn log_head(parts: &request::Parts, host: &Host, conn: &ClientConn) -> Box<Acces
     })
 }
 
-fn prepare_request(parts: &mut request::Parts, conn: &ClientConn, body: &RequestBody) {
+fn prepare_request(parts: &mut request::Parts, host: &Host, conn: &ClientConn, body: &RequestBody) {
     headers::strip_hop_by_hop(&mut parts.headers);
     headers::keep_chunked_framing(&mut parts.headers, &parts.method, !body.is_empty());
-    parts.headers.remove(VERSION_HEADER);
-    let host = parts.headers.get(HOST).cloned();
-    conn.forwarded.append_to(&mut parts.headers, host.as_ref());
+    conn.forwarded.append_to(&mut parts.headers, host.value.as_ref());
     parts.version = Version::HTTP_11;
 }
 
@@ -332,7 +338,9 @@ async fn send(
                 None => return Err(unsent.into_fault(&conn, agent)),
             },
         }
+        // Sent into a connection that had closed: others of the pool may have too.
         pooled_allowed = false;
+        add(&worker.counters().upstream_stale);
         record.retries += 1;
         add(&worker.counters().retries);
     }
@@ -364,16 +372,9 @@ async fn lease(
 ) -> Result<Lease, ConnectError> {
     let counters = conn.worker.counters();
     let pool = conn.worker.pools.of(endpoint.id);
-    if pooled_allowed {
-        let mut stale = 0;
-        let pooled = poll_fn(|cx| Poll::Ready(pool.take(cx, probe, &mut stale))).await;
-        if stale > 0 {
-            counters.upstream_stale.fetch_add(stale, Ordering::Relaxed);
-        }
-        if let Some(lease) = pooled {
-            add(&counters.upstream_reused);
-            return Ok(lease);
-        }
+    if pooled_allowed && let Some(lease) = pool.take(probe) {
+        add(&counters.upstream_reused);
+        return Ok(lease);
     }
     let upstream = upstream::connect(&endpoint.address, spec.connect_timeout, spec.pool_idle).await?;
     add(&counters.upstream_opened);
@@ -432,8 +433,8 @@ async fn until_head(
     request: Request<RequestBody>,
 ) -> Result<Response<Incoming>, Unsent> {
     let mut response = pin!(lease.upstream().sender.try_send_request(request));
-    poll_fn(|cx| {
-        let ended = lease.upstream().drive(cx);
+    poll_fn(|_| {
+        let ended = lease.upstream().drive(&conn.damper);
         // It can only have been resolved by `drive`: nobody else is to be woken.
         match response.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),

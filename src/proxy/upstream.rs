@@ -1,8 +1,8 @@
 //! Connections to endpoints: connect, and this worker's pool of idle ones.
 //!
 //! A connection is polled by whoever uses it, in the client's own task; an idle one is polled by
-//! nobody. Taking one from the pool therefore begins with a poll, which sees a close that the
-//! runtime knows of, and for a request that could not be sent twice with a probe of the kernel.
+//! nobody. Sending a request therefore begins with a look for a close: at what the runtime knows of,
+//! and for a request that could not be sent twice at what the kernel knows.
 //!
 //! Bounds: [`IDLE_PER_ENDPOINT`] idle connections an endpoint and worker, each for at most the agent's
 //! `pool_idle`; connections in use are bounded by the client connections, which carry one each.
@@ -10,10 +10,11 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::Future;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Context;
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use hyper::client::conn::http1;
@@ -21,11 +22,15 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::body::RequestBody;
+use super::damper::Damper;
 use super::io::{UpstreamIo, UpstreamStream};
 use crate::routing::spec::EndpointAddress;
 
 /// More idle connections than this to one endpoint are closed when returned.
 pub(super) const IDLE_PER_ENDPOINT: usize = 256;
+
+/// How often a connection that has woken itself is polled again at once.
+const DRIVES: usize = 4;
 
 type Driver = http1::Connection<TokioIo<UpstreamIo>, RequestBody>;
 
@@ -45,7 +50,22 @@ pub(super) struct Upstream {
 impl Upstream {
     /// Moves bytes both ways. `true` once the connection has ended.
     /// hyper's promise: whatever is said about the response or body is said inside this call.
-    pub fn drive(&mut self, cx: &mut Context<'_>) -> bool {
+    pub fn drive(&mut self, damper: &Damper) -> bool {
+        for _ in 0..DRIVES {
+            damper.clear();
+            if self.poll(&mut Context::from_waker(damper.waker())) {
+                return true;
+            }
+            if !damper.clear() {
+                return false;
+            }
+        }
+        // There is more to do, and others wait: come back.
+        damper.waker().wake_by_ref();
+        false
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> bool {
         if !self.ended {
             // An error here has reached the response or its body already.
             self.ended = Pin::new(&mut self.driver).poll(cx).is_ready();
@@ -53,11 +73,10 @@ impl Upstream {
         self.ended
     }
 
-    fn is_usable(&mut self, cx: &mut Context<'_>, probe: bool) -> bool {
-        self.probe.set(probe);
-        let ended = self.drive(cx);
-        self.probe.set(false);
-        !ended && self.sender.is_ready()
+    /// Whether it can carry another request, as far as is known.
+    fn is_ready(&mut self, damper: &Damper) -> bool {
+        // Most often the drive that ended the body made it ready too.
+        self.sender.is_ready() || (!self.drive(damper) && self.sender.is_ready())
     }
 }
 
@@ -109,19 +128,12 @@ impl Pool {
         self.in_use.get()
     }
 
-    /// A live idle connection, if there is one. `stale` counts those found closed on the way.
-    pub fn take(self: &Rc<Self>, cx: &mut Context<'_>, probe: bool, stale: &mut u64) -> Option<Lease> {
-        while let Some(mut upstream) = self.pop() {
-            if upstream.is_usable(cx, probe) {
-                return Some(Lease::new(self.clone(), upstream));
-            }
-            *stale += 1;
-        }
-        None
-    }
-
-    fn pop(&self) -> Option<Box<Upstream>> {
-        self.idle.borrow_mut().pop()
+    /// An idle connection, if there is one. Whether it still lives shows when a request is sent: hyper
+    /// looks for a close first, and gives the request back unsent. With `probe` it asks the kernel.
+    pub fn take(self: &Rc<Self>, probe: bool) -> Option<Lease> {
+        let upstream = self.idle.borrow_mut().pop()?;
+        upstream.probe.set(probe);
+        Some(Lease::new(self.clone(), upstream))
     }
 }
 
@@ -142,10 +154,13 @@ impl Lease {
     }
 
     /// Back to the pool, if it can carry another request.
-    pub fn give_back(mut self, cx: &mut Context<'_>, now: Instant) {
+    pub fn give_back(mut self, damper: &Damper, now: Instant) {
         let Some(mut upstream) = self.upstream.take() else { return };
         let mut idle = self.pool.idle.borrow_mut();
-        if idle.len() < IDLE_PER_ENDPOINT && upstream.is_usable(cx, false) {
+        let ready = upstream.is_ready(damper);
+        // What it woke itself for is for the next drive, which is the next exchange's.
+        damper.clear();
+        if ready && idle.len() < IDLE_PER_ENDPOINT {
             upstream.idle_since = now;
             upstream.reused = true;
             idle.push(upstream);
@@ -161,7 +176,21 @@ impl Drop for Lease {
 
 /// This worker's pools, by endpoint.
 #[derive(Default)]
-pub(super) struct Pools(RefCell<HashMap<u64, Rc<Pool>>>);
+pub(super) struct Pools(RefCell<HashMap<u64, Rc<Pool>, BuildHasherDefault<Identity>>>);
+
+/// An endpoint's id is a hash already.
+#[derive(Default)]
+struct Identity(u64);
+
+impl Hasher for Identity {
+    fn write(&mut self, _: &[u8]) {}
+    fn write_u64(&mut self, id: u64) {
+        self.0 = id;
+    }
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 impl Pools {
     pub fn of(&self, endpoint: u64) -> Rc<Pool> {
@@ -170,10 +199,10 @@ impl Pools {
 
     /// Closes what has been idle for too long, and what the endpoint has closed.
     pub fn sweep(&self, now: Instant) {
-        let cx = &mut Context::from_waker(std::task::Waker::noop());
+        let cx = &mut Context::from_waker(Waker::noop());
         self.0.borrow_mut().retain(|_, pool| {
             let mut idle = pool.idle.borrow_mut();
-            idle.retain_mut(|u| now.duration_since(u.idle_since) < u.pool_idle && u.is_usable(cx, false));
+            idle.retain_mut(|u| now.duration_since(u.idle_since) < u.pool_idle && !u.poll(cx));
             !idle.is_empty() || pool.in_use() > 0 || Rc::strong_count(pool) > 1
         });
     }

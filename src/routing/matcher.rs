@@ -35,7 +35,8 @@ const HOST_BYTES_MAX: usize = 255;
 /// The compiled routes of all agents.
 #[derive(Default)]
 pub struct Matcher {
-    environments: HashMap<EnvironmentId, Hosts>,
+    /// So few that looking through them beats hashing.
+    environments: Vec<(EnvironmentId, Hosts)>,
 }
 
 #[derive(Default)]
@@ -72,25 +73,37 @@ struct Route {
 
 impl Matcher {
     pub(super) fn find(&self, environment: &EnvironmentId, head: &Head<'_>) -> Option<usize> {
-        let hosts = self.environments.get(environment)?;
-        let mut space = [0; HOST_BYTES_MAX];
-        let host = lower_case(head.host.strip_suffix('.').unwrap_or(head.host), &mut space).unwrap_or_default();
-        let within = |paths: &Paths| paths.find(head.path, head.headers);
-        let exact = || hosts.exact.get(host).and_then(within);
-        let wildcard = || suffixes(host).find_map(|suffix| hosts.wildcard.get(suffix).and_then(within));
-        exact().or_else(wildcard).or_else(|| within(&hosts.any))
+        let (_, hosts) = self.environments.iter().find(|(name, _)| name == environment)?;
+        let by_host = if hosts.has_names() { hosts.by_name(head) } else { None };
+        by_host.or_else(|| hosts.any.find(head.path, head.headers))
     }
 }
 
-/// Borrowed where it is in lower case already; `None` where it is no host name.
-fn lower_case<'a>(host: &'a str, space: &'a mut [u8; HOST_BYTES_MAX]) -> Option<&'a str> {
-    if !host.bytes().any(|b| b.is_ascii_uppercase()) {
-        return (host.len() <= HOST_BYTES_MAX).then_some(host);
+impl Hosts {
+    fn has_names(&self) -> bool {
+        !self.exact.is_empty() || !self.wildcard.is_empty()
     }
-    let lower = space.get_mut(..host.len())?;
-    lower.copy_from_slice(host.as_bytes());
-    lower.make_ascii_lowercase();
-    std::str::from_utf8(lower).ok()
+
+    fn by_name(&self, head: &Head<'_>) -> Option<usize> {
+        let host = head.host.strip_suffix('.').unwrap_or(head.host);
+        if host.len() > HOST_BYTES_MAX {
+            return None;
+        }
+        if !host.bytes().any(|b| b.is_ascii_uppercase()) {
+            return self.by_lower_case_name(host, head);
+        }
+        let mut space = [0; HOST_BYTES_MAX];
+        let lower = space.get_mut(..host.len())?;
+        lower.copy_from_slice(host.as_bytes());
+        lower.make_ascii_lowercase();
+        self.by_lower_case_name(std::str::from_utf8(lower).ok()?, head)
+    }
+
+    fn by_lower_case_name(&self, host: &str, head: &Head<'_>) -> Option<usize> {
+        let within = |paths: &Paths| paths.find(head.path, head.headers);
+        let exact = self.exact.get(host).and_then(within);
+        exact.or_else(|| suffixes(host).find_map(|suffix| self.wildcard.get(suffix).and_then(within)))
+    }
 }
 
 /// `a.b.c` → `b.c`, `c`: at most 127, as a host name has no more labels.
@@ -100,6 +113,9 @@ fn suffixes(host: &str) -> impl Iterator<Item = &str> {
 
 impl Paths {
     fn find(&self, path: &str, headers: &HeaderMap) -> Option<usize> {
+        if self.depth_max == 0 {
+            return self.at("", path, headers);
+        }
         // Where the first 0, 1, 2 … segments end.
         let (mut ends, mut depth) = ([0; DEPTH_MAX + 1], 0);
         let later_slashes = memchr::memchr_iter(b'/', path.as_bytes()).skip(1);
@@ -110,15 +126,23 @@ impl Paths {
         }
         ends[..=depth].iter().rev().find_map(|end| {
             let (prefix, rest) = path.split_at_checked(*end)?;
-            let sets = self.prefixes.get(prefix)?;
-            let mut fits = sets.iter().filter(|set| !set.below_only || rest.starts_with('/'));
-            fits.find_map(|set| set.find(headers))
+            self.at(prefix, rest, headers)
         })
+    }
+
+    /// The route of this very prefix, where `rest` follows it.
+    fn at(&self, prefix: &str, rest: &str, headers: &HeaderMap) -> Option<usize> {
+        let sets = self.prefixes.get(prefix)?;
+        let mut fits = sets.iter().filter(|set| !set.below_only || rest.starts_with('/'));
+        fits.find_map(|set| set.find(headers))
     }
 }
 
 impl HeaderSet {
     fn find(&self, headers: &HeaderMap) -> Option<usize> {
+        if self.names.is_empty() {
+            return self.routes.first().map(|route| route.agent);
+        }
         let mut sent: [&[u8]; HEADERS_MAX] = [b""; HEADERS_MAX];
         for (sent, name) in sent.iter_mut().zip(&self.names) {
             *sent = headers.get(name)?.as_bytes();

@@ -1,6 +1,5 @@
 //! Routes in, matcher or all clashes out.
 
-use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
 use http::{HeaderName, HeaderValue};
@@ -166,10 +165,13 @@ impl<'a> Builder<'a> {
 }
 
 fn paths_at<'m>(matcher: &'m mut Matcher, spot: Spot<'_>) -> &'m mut Paths {
-    let hosts: &mut Hosts = match matcher.environments.entry(spot.environment.clone()) {
-        Entry::Occupied(hosts) => hosts.into_mut(),
-        Entry::Vacant(space) => space.insert(Hosts::default()),
-    };
+    let environments = &mut matcher.environments;
+    let known = environments.iter().position(|(name, _)| name == spot.environment);
+    let index = known.unwrap_or_else(|| {
+        environments.push((spot.environment.clone(), Hosts::default()));
+        environments.len() - 1
+    });
+    let hosts = &mut environments[index].1;
     match spot.host.map(|host| (host, host.strip_prefix("*."))) {
         None => &mut hosts.any,
         Some((_, Some(suffix))) => hosts.wildcard.entry(suffix.into()).or_default(),
