@@ -42,6 +42,7 @@ pub struct Running {
     pub registry: Arc<StatsRegistry>,
     pub control: Control,
     pub reloads: Arc<ReloadStatus>,
+    shared: Arc<Shared>,
     data_plane: DataPlane,
     control_plane: ControlPlane,
     ready: ReadyGuard,
@@ -88,7 +89,7 @@ pub fn start(config: Config, file: Option<PathBuf>) -> anyhow::Result<Running> {
     let drain_timeout = config.limits.drain_timeout;
     let reloader = file.map(|file| {
         let acceptor = data_plane.acceptor();
-        Reloader::new(file, config, control.clone(), shared, acceptor, listeners, metrics, reloads.clone())
+        Reloader::new(file, config, control.clone(), shared.clone(), acceptor, listeners, metrics, reloads.clone())
     });
     let control_plane = start_control_plane(reconciler, admin_socket, state, reloader)?;
     Ok(Running {
@@ -98,6 +99,7 @@ pub fn start(config: Config, file: Option<PathBuf>) -> anyhow::Result<Running> {
         registry,
         control,
         reloads,
+        shared,
         data_plane,
         control_plane,
         ready: ready.ready(),
@@ -110,6 +112,9 @@ impl Running {
     pub fn stop(self) {
         drop(self.ready);
         self.data_plane.stop(Instant::now() + self.drain_timeout);
+        if let Some(log) = &self.shared.options.load().access_log {
+            log.stop();
+        }
         self.control_plane.stop.send_replace(true);
         let _ = self.control_plane.thread.join();
     }

@@ -135,30 +135,26 @@ impl Reloader {
         let text = candidate.text.with_context(|| format!("cannot read {name}"))?;
         let config = Config::parse(name, &text, &|variable| std::env::var(variable).ok())?;
         let (listeners, sockets) = self.listeners.next(&config.listeners)?;
-        let (access_log, replaced_log) = self.next_access_log(&config)?;
+        let access_log = self.next_access_log(&config)?;
         let applied = self.control.apply(config.intent()).map_err(super::all_rejections)?;
 
         // From here on nothing can fail.
         if let Some(log) = &access_log {
             self.metrics.set_access_log(log.counters());
         }
-        self.shared.options.store(Arc::new(super::proxy_options(&config, access_log)));
-        if let Some(log) = replaced_log {
-            log.stop();
-        }
+        self.shared.set_options(super::proxy_options(&config, access_log));
         self.switch_listeners(listeners, sockets, &config).await;
         warn_of_what_needs_a_restart(&self.live, &config);
         self.live = config;
         Ok(applied.epoch)
     }
 
-    /// The log to use, and the one to stop.
-    fn next_access_log(&self, config: &Config) -> anyhow::Result<(Option<AccessLog>, Option<AccessLog>)> {
-        let live = self.shared.options.load().access_log.clone();
+    /// The live log, or a new one. The old one's writer ends with the last exchange that holds it.
+    fn next_access_log(&self, config: &Config) -> anyhow::Result<Option<AccessLog>> {
         if config.access_log == self.live.access_log {
-            return Ok((live, None));
+            return Ok(self.shared.options.load().access_log.clone());
         }
-        Ok((super::access_log(config.access_log.as_ref())?, live))
+        super::access_log(config.access_log.as_ref())
     }
 
     async fn switch_listeners(&mut self, next: Listeners, sockets: Vec<Bound>, config: &Config) {

@@ -54,8 +54,15 @@ pub(super) struct Upload {
     rest: Incoming,
     left_bytes: u64,
     /// What has been sent, to be sent again if need be; `None` once it is too much, or was never wanted.
-    sent: Option<Vec<Bytes>>,
+    sent: Option<Sent>,
     gate: Option<(Arc<Gate>, Pin<Box<Sleep>>)>,
+}
+
+/// The frames of a request body that an endpoint may already have.
+#[derive(Default)]
+struct Sent {
+    frames: Vec<Bytes>,
+    bytes: usize,
 }
 
 impl RequestBody {
@@ -72,7 +79,7 @@ impl RequestBody {
         match self {
             Self::Empty => Self::Empty,
             Self::Stream(upload) => {
-                upload.borrow_mut().sent = Some(Vec::new());
+                upload.borrow_mut().sent = Some(Sent::default());
                 Self::Stream(upload.clone())
             }
         }
@@ -83,8 +90,8 @@ impl RequestBody {
         if let Self::Stream(upload) = &self {
             let mut upload = upload.borrow_mut();
             let sent = upload.sent.take()?;
-            upload.left_bytes += sent.iter().map(|bytes| bytes.len() as u64).sum::<u64>();
-            for bytes in sent.into_iter().rev() {
+            upload.left_bytes += sent.bytes as u64;
+            for bytes in sent.frames.into_iter().rev() {
                 upload.read_ahead.push_front(bytes);
             }
         }
@@ -114,10 +121,11 @@ impl Upload {
         }
         let frame = match self.read_ahead.pop_front() {
             Some(bytes) => Frame::data(bytes),
-            None => match std::task::ready!(Pin::new(&mut self.rest).poll_frame(cx)) {
-                None => return Poll::Ready(None),
-                Some(Ok(frame)) => frame,
-                Some(Err(error)) => {
+            None => match self.poll_rest(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Ready(Some(Ok(frame))) => frame,
+                Poll::Ready(Some(Err(error))) => {
                     self.conn.request_fault.set(Some(ErrorCode::BadRequest));
                     return Poll::Ready(Some(Err(BodyError::Client(error))));
                 }
@@ -134,11 +142,18 @@ impl Upload {
         Poll::Ready(Some(Ok(frame)))
     }
 
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = Pin::new(&mut self.rest).poll_frame(cx);
+        self.conn.awaits_client.set(polled.is_pending());
+        polled
+    }
+
     fn remember(&mut self, frame: &Frame<Bytes>) {
         let Some(sent) = &mut self.sent else { return };
         match frame.data_ref() {
-            Some(data) if sent.iter().map(Bytes::len).sum::<usize>() + data.len() <= REPEATABLE_BYTES => {
-                sent.push(data.clone());
+            Some(data) if sent.bytes + data.len() <= REPEATABLE_BYTES => {
+                sent.bytes += data.len();
+                sent.frames.push(data.clone());
             }
             // Too much to keep, or trailers.
             _ => self.sent = None,
@@ -195,7 +210,8 @@ pub(super) enum ResponseBody {
 
 /// An endpoint's body on its way. Polling it is what moves the upstream connection.
 pub(super) struct Relay {
-    body: Incoming,
+    /// `None` once it has ended.
+    body: Option<Incoming>,
     /// `None` once the body has ended and the connection went back to its pool.
     lease: Option<Lease>,
     record: Record,
@@ -203,17 +219,20 @@ pub(super) struct Relay {
 
 impl Relay {
     pub fn new(body: Incoming, lease: Lease, record: Record) -> Self {
-        Self { body, lease: Some(lease), record }
+        Self { body: Some(body), lease: Some(lease), record }
     }
 
     fn poll_frame(&mut self) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut driven = false;
         loop {
             // Nothing reaches the body but by `drive` below, so there is nobody to be woken by.
-            match Pin::new(&mut self.body).poll_frame(&mut Context::from_waker(Waker::noop())) {
+            let Some(body) = &mut self.body else { return Poll::Ready(None) };
+            match Pin::new(body).poll_frame(&mut Context::from_waker(Waker::noop())) {
                 Poll::Ready(Some(Ok(frame))) => return Poll::Ready(Some(Ok(self.pass(frame)))),
                 Poll::Ready(Some(Err(error))) => {
-                    self.record.break_off(Outcome::Truncated);
+                    // A client that leaves in the middle of its upload breaks the connection too.
+                    let by_client = self.record.conn().request_fault.get().is_some();
+                    self.record.break_off(if by_client { Outcome::ClientError } else { Outcome::Truncated });
                     self.lease = None;
                     return Poll::Ready(Some(Err(BodyError::Upstream(error))));
                 }
@@ -234,7 +253,8 @@ impl Relay {
 
     fn pass(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
         self.record.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64);
-        if self.body.is_end_stream() {
+        // hyper takes nothing after trailers, not even the end.
+        if frame.is_trailers() || self.is_end_stream() {
             self.finish();
         } else {
             self.record.conn().progress();
@@ -246,12 +266,19 @@ impl Relay {
         if !self.record.conn().take_expired() {
             return Poll::Pending;
         }
-        self.record.break_off(Outcome::IdleTimeout);
+        let by_client = self.record.conn().awaits_client.get();
+        self.record.break_off(if by_client { Outcome::ClientError } else { Outcome::IdleTimeout });
         self.lease = None;
         Poll::Ready(Some(Err(BodyError::Idle)))
     }
 
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
     fn finish(&mut self) {
+        // Its end wakes the connection; that is to happen before the connection goes back, not after.
+        self.body = None;
         let now = Instant::now();
         self.record.complete(now);
         if let Some(lease) = self.lease.take() {
@@ -274,14 +301,14 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Own { text, .. } => text.is_none(),
-            Self::Relay(relay) => relay.body.is_end_stream(),
+            Self::Relay(relay) => relay.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Own { text, .. } => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
-            Self::Relay(relay) => relay.body.size_hint(),
+            Self::Relay(relay) => relay.body.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint),
         }
     }
 }
@@ -289,7 +316,7 @@ impl Body for ResponseBody {
 impl Drop for Relay {
     fn drop(&mut self) {
         // A body without bytes (204, HEAD, empty) is never polled: it was complete with its head.
-        if self.lease.is_some() && self.body.is_end_stream() {
+        if self.lease.is_some() && self.is_end_stream() {
             self.finish();
         }
     }

@@ -57,6 +57,12 @@ pub(super) struct ClientConn {
     pub interim: Arc<Interim>,
     /// Why the request body could not be sent whole.
     pub request_fault: Cell<Option<ErrorCode>>,
+    /// The exchange waits for the client's own body, not for the endpoint.
+    pub awaits_client: Cell<bool>,
+    started: Cell<Instant>,
+    /// When the last exchange ended.
+    ended: Cell<Instant>,
+    flush_blocked: Cell<bool>,
     stopping: Cell<bool>,
     /// For all upstream connections that this one uses.
     pub damper: Damper,
@@ -87,17 +93,23 @@ impl ClientConn {
             expired: Cell::new(false),
             interim: Arc::default(),
             request_fault: Cell::new(None),
+            awaits_client: Cell::new(false),
+            started: Cell::new(now),
+            ended: Cell::new(now),
+            flush_blocked: Cell::new(false),
             stopping: Cell::new(false),
-            damper: Damper::new(),
+            damper: Damper::default(),
             worker,
         })
     }
 
     /// The socket gave bytes.
     pub fn bytes_arrived(&self) {
-        if self.phase.get() == Phase::Idle {
+        // Before the last response is with the kernel, they are a pipelined request's: its time counts from then.
+        if self.phase.get() == Phase::Idle && !self.unflushed.get() {
             self.phase.set(Phase::Head);
             self.patience.set(Duration::ZERO);
+            self.expired.set(false);
         }
     }
 
@@ -108,34 +120,52 @@ impl ClientConn {
 
     /// All that hyper had buffered is with the kernel.
     pub fn flushed(&self) {
-        self.unflushed.set(self.phase.get() == Phase::Exchange);
+        let busy = self.phase.get() == Phase::Exchange;
+        if self.unflushed.replace(busy) && !busy {
+            // The end of the exchange, unless the client was slow to take the rest.
+            let end = self.ended.get();
+            let now = if self.flush_blocked.replace(false) { Instant::now() } else { end };
+            self.wait(now, self.worker.snapshot().options.keep_alive_timeout);
+        }
+    }
+
+    /// The kernel took no more for now.
+    pub fn flush_pending(&self) {
+        self.flush_blocked.set(true);
     }
 
     pub fn begin_exchange(&self, now: Instant) {
         self.phase.set(Phase::Exchange);
+        self.started.set(now);
         self.unflushed.set(true);
         self.request_fault.set(None);
-        self.wait(now, self.patience_for_head());
-    }
-
-    fn patience_for_head(&self) -> Duration {
-        self.worker.snapshot().options.head_timeout
+        self.awaits_client.set(false);
+        self.wait(now, self.worker.snapshot().options.head_timeout);
     }
 
     /// From now on, give up after `patience` without progress.
     pub fn wait(&self, now: Instant, patience: Duration) {
         self.patience.set(patience);
         self.deadline.set(now + patience);
+        // A deadline that passed in this very poll was the last wait's.
+        self.expired.set(false);
     }
 
     /// A body moved on.
     pub fn progress(&self) {
-        self.deadline.set(Instant::now() + self.patience.get());
+        self.wait(Instant::now(), self.patience.get());
+    }
+
+    /// The moment of the request's head.
+    pub fn exchange_start(&self) -> Instant {
+        self.started.get()
     }
 
     pub fn end_exchange(&self, now: Instant) {
         self.phase.set(Phase::Idle);
-        self.wait(now, self.worker.snapshot().options.keep_alive_timeout);
+        self.ended.set(now);
+        // The client has as long for what hyper still holds as it had for the rest; see `flushed`.
+        self.wait(now, self.patience.get());
     }
 
     /// Whether the wait is over; whoever asks deals with it.
@@ -146,7 +176,7 @@ impl ClientConn {
     /// Finish what is in flight, then close.
     pub fn stop(&self) {
         self.stopping.set(true);
-        self.damper.wake_task();
+        self.damper.wake();
     }
 
     /// A head that did not arrive whole in one read gets its deadline here, off the common path.
@@ -188,7 +218,7 @@ pub(super) async fn run(stream: TcpStream, conn: Rc<ClientConn>) {
         })
         .await
     };
-    if end == End::HeadTimeout {
+    if end == End::HeadTimeout && !conn.may_be_response() {
         conn.worker.counters().error(ErrorCode::HeadTimeout);
         let reply = raw_reply(ErrorCode::HeadTimeout, "the request head did not arrive in time");
         // Best effort: what the socket's buffer does not take at once is not worth a wait.

@@ -16,6 +16,7 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 const HOPS: usize = 7;
+const TRANSFER_ENCODING_AT: usize = 4;
 /// Fields that speak of one hop only; an agent neither sees nor sets the version that was chosen for it.
 static HOP_BY_HOP: [HeaderName; HOPS] =
     [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE, VERSION_HEADER];
@@ -31,6 +32,10 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
     if present[0] {
         strip_named_by_connection(headers);
+    }
+    if present[TRANSFER_ENCODING_AT] {
+        // RFC 9112 §6.3: the coding frames the body, and a length beside it must not be passed on.
+        headers.remove(CONTENT_LENGTH);
     }
     for (name, _) in HOP_BY_HOP.iter().zip(present).filter(|(_, present)| *present) {
         headers.remove(name);
@@ -166,6 +171,7 @@ mod tests {
     #[test]
     fn no_hop_by_hop_field_is_ruled_out_by_its_length() {
         assert!(HOP_BY_HOP.iter().all(may_be_hop_by_hop));
+        assert_eq!(HOP_BY_HOP[TRANSFER_ENCODING_AT], TRANSFER_ENCODING);
     }
 
     #[test]

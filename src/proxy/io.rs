@@ -31,15 +31,28 @@ impl ClientIo {
         &self.stream
     }
 
-    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Some(interim) = self.conn.interim.take() {
-            self.ahead.extend_from_slice(&interim);
+    /// A write of hyper's.
+    fn poll_stream(
+        &mut self,
+        write: impl FnOnce(Pin<&mut TcpStream>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        let written = write(Pin::new(&mut self.stream));
+        if written.is_pending() {
+            self.conn.flush_pending();
         }
-        while !self.ahead.is_empty() {
+        written
+    }
+
+    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            if self.ahead.is_empty() {
+                // Only now: what waits elsewhere is bounded there.
+                let Some(interim) = self.conn.interim.take() else { return Poll::Ready(Ok(())) };
+                self.ahead = interim;
+            }
             let written = std::task::ready!(Pin::new(&mut self.stream).poll_write(cx, &self.ahead))?;
             self.ahead.drain(..written);
         }
-        Poll::Ready(Ok(()))
     }
 }
 
@@ -66,7 +79,7 @@ impl AsyncWrite for ClientIo {
             return Poll::Ready(Ok(buf.len()));
         }
         std::task::ready!(self.poll_ahead(cx))?;
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        self.poll_stream(|stream| stream.poll_write(cx, buf))
     }
 
     fn poll_write_vectored(
@@ -79,13 +92,13 @@ impl AsyncWrite for ClientIo {
             return self.poll_write(cx, first);
         }
         std::task::ready!(self.poll_ahead(cx))?;
-        match bufs {
-            [only] => Pin::new(&mut self.stream).poll_write(cx, only),
+        self.poll_stream(|stream| match bufs {
+            [only] => stream.poll_write(cx, only),
             _ => match joined(bufs, &mut [0; JOIN_BYTES]) {
-                Some(bytes) => Pin::new(&mut self.stream).poll_write(cx, bytes),
-                None => Pin::new(&mut self.stream).poll_write_vectored(cx, bufs),
+                Some(bytes) => stream.poll_write(cx, bytes),
+                None => stream.poll_write_vectored(cx, bufs),
             },
-        }
+        })
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -2,7 +2,8 @@
 //! fewest. A few long-lived connections thus never pile up on one worker.
 //!
 //! Bounds: at `max_connections` nothing is accepted and clients wait in the kernel's queue of
-//! [`BACKLOG`]; a full worker inbox makes the acceptor wait too.
+//! [`BACKLOG`] (a listener that waits for a client just then takes it still: one each may be over);
+//! a full worker inbox makes the acceptor wait too.
 
 use std::collections::HashMap;
 use std::io;
@@ -151,8 +152,13 @@ async fn accept(bound: Bound, inboxes: Vec<Inbox>, shared: Arc<Shared>) {
         Err(error) => return tracing::error!(%error, address = %bound.address, "could not watch a listener"),
     };
     loop {
-        while shared.open.load(Ordering::Relaxed) >= shared.options.load().max_connections {
-            shared.room.notified().await;
+        loop {
+            // Registered before the look, so that no place that comes free meanwhile is missed.
+            let room = shared.room.notified();
+            if shared.open.load(Ordering::Relaxed) < shared.options.load().max_connections {
+                break;
+            }
+            room.await;
         }
         match listener.accept().await {
             Ok((stream, peer)) => hand_over(stream, peer, &bound.environment.load(), &inboxes, &shared).await,

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, Uri, Version, request};
 use http_body::Body;
@@ -34,8 +34,8 @@ use crate::telemetry::counters::{ErrorCode, add};
 /// A client that sends this says that its request may be repeated, whatever the method.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// How often a request is tried in all: only where the endpoint cannot have acted on it.
-const MAX_ATTEMPTS: u32 = 3;
+/// How many endpoints are tried before a request is given up because none takes a connection.
+const MAX_CONNECTS: usize = 3;
 
 /// Answers one request. Never fails: what goes wrong becomes an answer of our own.
 pub(super) async fn serve(
@@ -64,6 +64,10 @@ async fn exchange(busy: Busy, request: Request<Incoming>) -> Result<Response<Res
         Ok(host) => host,
         Err(fault) => return Err((fault, Some(busy))),
     };
+
+    if let Some(fault) = unknown_coding(&parts) {
+        return Err((fault, Some(busy)));
+    }
 
     // Match.
     let snapshot = conn.worker.snapshot();
@@ -162,6 +166,13 @@ fn normalise_target(parts: &mut request::Parts) -> Result<Host, Fault> {
     if parts.method == Method::CONNECT {
         return Err(Fault::new(ErrorCode::MethodNotSupported, "CONNECT is not supported: this is a reverse proxy"));
     }
+    // Only where some field is repeated at all is it worth looking which.
+    if parts.headers.len() != parts.headers.keys_len() && parts.headers.get_all(HOST).iter().nth(1).is_some() {
+        return Err(Fault::new(ErrorCode::BadRequest, "the request has more than one Host field"));
+    }
+    if parts.uri.path() == "*" && parts.method != Method::OPTIONS {
+        return Err(Fault::new(ErrorCode::BadRequest, "the target * is for OPTIONS only"));
+    }
     if let Some(authority) = parts.uri.authority() {
         // The target's authority replaces whatever Host says.
         let host = HeaderValue::from_str(authority.as_str()).ok();
@@ -174,15 +185,33 @@ fn normalise_target(parts: &mut request::Parts) -> Result<Host, Fault> {
         parts.headers.insert(HOST, host);
     }
     let host = parts.headers.get(HOST).cloned();
-    // Only where some field is repeated at all is it worth looking which.
-    if parts.headers.len() != parts.headers.keys_len() && parts.headers.get_all(HOST).iter().nth(1).is_some() {
-        return Err(Fault::new(ErrorCode::BadRequest, "the request has more than one Host field"));
+    if host.as_ref().is_some_and(|host| !is_authority(host.as_bytes())) {
+        return Err(Fault::new(ErrorCode::BadRequest, "the Host field is not a host and port"));
     }
     if host.is_none() && parts.version == Version::HTTP_11 {
         return Err(Fault::new(ErrorCode::BadRequest, "an HTTP/1.1 request must have a Host field"));
     }
     Ok(Host::new(host))
 }
+
+/// What a host, an IP literal and a port are made of (RFC 3986 §3.2.2); no user part.
+fn is_authority(host: &[u8]) -> bool {
+    host.iter().all(|byte| AUTHORITY_BYTES[usize::from(*byte)])
+}
+
+static AUTHORITY_BYTES: [bool; 256] = {
+    let (mut allowed, punctuation, mut index) = ([false; 256], b"-._~!$&'()*+,;=:[]%", 0);
+    while index < 256 {
+        allowed[index] = (index as u8).is_ascii_alphanumeric();
+        index += 1;
+    }
+    index = 0;
+    while index < punctuation.len() {
+        allowed[punctuation[index] as usize] = true;
+        index += 1;
+    }
+    allowed
+};
 
 fn no_route(parts: &request::Parts, host: &Host) -> Fault {
     let text = format!("no agent matches host {:?} and path {:?}", host.name(), parts.uri.path());
@@ -192,6 +221,18 @@ fn no_route(parts: &request::Parts, host: &Host) -> Fault {
 fn body_too_large(limits: &ExchangeSpec) -> Fault {
     let text = format!("the request body is larger than {} bytes", limits.max_request_body_bytes);
     Fault::new(ErrorCode::BodyTooLarge, text)
+}
+
+/// A transfer coding other than `chunked` would be lost here: it is of this hop, and we cannot undo it.
+fn unknown_coding(parts: &request::Parts) -> Option<Fault> {
+    let coding = parts.headers.get(TRANSFER_ENCODING)?;
+    let known = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    let message = "only the transfer coding chunked is supported";
+    (!known).then(|| Fault::new(ErrorCode::MethodNotSupported, message))
+}
+
+fn body_too_late() -> Fault {
+    Fault::new(ErrorCode::BodyTimeout, "the request body did not arrive in time")
 }
 
 /// Zero where none is declared; hyper has refused what is no number.
@@ -225,9 +266,7 @@ async fn read_json(
     let mut read_bytes = 0;
     loop {
         let frame = poll_fn(|cx| match Pin::new(&mut *body).poll_frame(cx) {
-            Poll::Pending if conn.take_expired() => {
-                Poll::Ready(Err(Fault::new(ErrorCode::BodyTimeout, "the request body did not arrive in time")))
-            }
+            Poll::Pending if conn.take_expired() => Poll::Ready(Err(body_too_late())),
             Poll::Pending => Poll::Pending,
             Poll::Ready(frame) => Poll::Ready(Ok(frame)),
         });
@@ -292,7 +331,8 @@ fn prepare_request(parts: &mut request::Parts, host: &Host, conn: &ClientConn, b
 ///
 /// Tried again is only what no endpoint can have acted on: a connection that could not be made, a
 /// request that was never written, and on a reused connection that ended before any answer a request
-/// that may be repeated (RFC 9110 §9.2.2).
+/// that may be repeated (RFC 9110 §9.2.2). A stale pooled connection says nothing of its endpoint, so
+/// it costs no attempt; it happens once, for after it only new connections are used.
 async fn send(
     record: &mut Record,
     agent: &Arc<Agent>,
@@ -301,50 +341,48 @@ async fn send(
     forward_interim: bool,
 ) -> Result<(Response<Incoming>, Lease), Fault> {
     let conn = record.conn().clone();
-    let worker = &conn.worker;
+    let counters = conn.worker.counters();
     let repeatable = parts.method.is_idempotent() || parts.headers.contains_key(IDEMPOTENCY_KEY);
-    let mut tried = Vec::new();
-    let mut pooled_allowed = true;
-    for attempt in 1..=MAX_ATTEMPTS {
-        let last = attempt == MAX_ATTEMPTS;
+    let probe = !repeatable || !body.is_empty();
+    let host_sent = parts.headers.contains_key(HOST);
+    let (mut refused, mut again_at, mut pooled_allowed) = (Vec::new(), None, true);
+    loop {
         let endpoints = &record.version().endpoints;
-        let Some(index) = balance::choose(endpoints, &worker.pools, &tried, || worker.random()) else {
-            return Err(no_endpoint(record));
-        };
+        let choose = || balance::choose(endpoints, &conn.worker.pools, &refused, || conn.worker.random());
+        let Some(index) = again_at.take().or_else(choose) else { return Err(no_endpoint(record)) };
         let endpoint = &endpoints[index];
-        let lease = lease(&conn, endpoint, &agent.spec.exchange, pooled_allowed, !repeatable).await;
-        let mut lease = match lease {
+        let mut lease = match lease(&conn, endpoint, &agent.spec.exchange, pooled_allowed, probe).await {
             Ok(lease) => lease,
-            Err(error) if last || endpoints.len() == 1 => return Err(connect_fault(&error)),
-            Err(_) => {
-                tried.push(index);
+            Err(error) => {
+                refused.push(index);
+                if refused.len() == endpoints.len().min(MAX_CONNECTS) {
+                    return Err(connect_fault(&error));
+                }
                 record.retries += 1;
-                add(&worker.counters().retries);
+                add(&counters.retries);
                 continue;
             }
         };
-        apply_host_policy(&mut parts, &agent.spec.exchange.host, endpoint);
+        apply_host_policy(&mut parts, &agent.spec.exchange.host, endpoint, host_sent);
         let may_be_stale = lease.upstream().reused;
-        let spare = (may_be_stale && repeatable && !last).then(|| (parts.clone(), body.keep_for_repeat()));
+        let spare = (may_be_stale && repeatable).then(|| (parts.clone(), body.keep_for_repeat()));
         let mut request = Request::from_parts(parts, body);
         if forward_interim {
             interim::relay(&mut request, &conn);
         }
-        match until_head(&conn, &mut lease, request).await {
+        (parts, body) = match until_head(&conn, &mut lease, request).await {
             Ok(response) => return check_response(response).map(|response| (response, lease)),
-            Err(Unsent::NotStarted(request)) if !last => (parts, body) = request.into_parts(),
-            Err(unsent) => match again(&unsent, spare) {
-                Some(request) => (parts, body) = request,
+            Err(Unsent::NotStarted(request)) if may_be_stale => request.into_parts(),
+            Err(unsent) => match again(&conn, &unsent, spare) {
+                Some(request) => request,
                 None => return Err(unsent.into_fault(&conn, agent)),
             },
-        }
-        // Sent into a connection that had closed: others of the pool may have too.
-        pooled_allowed = false;
-        add(&worker.counters().upstream_stale);
+        };
+        (again_at, pooled_allowed) = (Some(index), false);
+        add(&counters.upstream_stale);
         record.retries += 1;
-        add(&worker.counters().retries);
+        add(&counters.retries);
     }
-    unreachable!("the last attempt returns")
 }
 
 fn no_endpoint(record: &Record) -> Fault {
@@ -372,18 +410,24 @@ async fn lease(
 ) -> Result<Lease, ConnectError> {
     let counters = conn.worker.counters();
     let pool = conn.worker.pools.of(endpoint.id);
-    if pooled_allowed && let Some(lease) = pool.take(probe) {
+    if pooled_allowed && let Some(lease) = pool.take(&conn.damper, probe, conn.exchange_start()) {
         add(&counters.upstream_reused);
         return Ok(lease);
     }
-    let upstream = upstream::connect(&endpoint.address, spec.connect_timeout, spec.pool_idle).await?;
+    let mut connecting = pin!(upstream::connect(&endpoint.address, spec.connect_timeout, spec.pool_idle));
+    // The response's own time-out counts from before the connection, and may be the shorter one.
+    let upstream = poll_fn(|cx| match connecting.as_mut().poll(cx) {
+        Poll::Pending if conn.take_expired() => Poll::Ready(Err(ConnectError::TimedOut)),
+        polled => polled,
+    });
+    let upstream = upstream.await?;
     add(&counters.upstream_opened);
-    Ok(Lease::new(pool, upstream))
+    Ok(Lease::new(pool, upstream, &conn.damper))
 }
 
-fn apply_host_policy(parts: &mut request::Parts, policy: &HostPolicy, endpoint: &Endpoint) {
+fn apply_host_policy(parts: &mut request::Parts, policy: &HostPolicy, endpoint: &Endpoint, sent: bool) {
     match policy {
-        HostPolicy::Pass if parts.headers.contains_key(HOST) => {}
+        HostPolicy::Pass if sent => {}
         HostPolicy::Pass | HostPolicy::Endpoint => {
             parts.headers.insert(HOST, endpoint.authority.clone());
         }
@@ -410,6 +454,7 @@ impl Unsent {
     fn into_fault(self, conn: &ClientConn, agent: &Agent) -> Fault {
         match (conn.request_fault.get(), self) {
             (Some(ErrorCode::BodyTooLarge), _) => body_too_large(&agent.spec.exchange),
+            (Some(ErrorCode::BodyTimeout), _) => body_too_late(),
             (Some(code), _) => Fault::new(code, "the request body broke off"),
             (None, Self::Expired) => Fault::new(ErrorCode::ResponseTimeout, "the agent did not answer in time"),
             (None, Self::Garbage) => Fault::new(ErrorCode::BadResponse, "the agent's answer is not valid HTTP"),
@@ -421,8 +466,15 @@ impl Unsent {
 }
 
 /// The request anew, where the connection was stale and there is something to send again.
-fn again(unsent: &Unsent, spare: Option<(request::Parts, RequestBody)>) -> Option<(request::Parts, RequestBody)> {
-    let (parts, body) = spare.filter(|_| matches!(unsent, Unsent::Closed))?;
+///
+/// What the client broke is not sent again: cut short, it would look whole.
+fn again(
+    conn: &ClientConn,
+    unsent: &Unsent,
+    spare: Option<(request::Parts, RequestBody)>,
+) -> Option<(request::Parts, RequestBody)> {
+    let stale = matches!(unsent, Unsent::Closed) && conn.request_fault.get().is_none();
+    let (parts, body) = spare.filter(|_| stale)?;
     Some((parts, body.again()?))
 }
 
@@ -443,7 +495,12 @@ async fn until_head(
                 None if error.error().is_parse() => Unsent::Garbage,
                 None => Unsent::Closed,
             })),
-            Poll::Pending if conn.take_expired() => Poll::Ready(Err(Unsent::Expired)),
+            Poll::Pending if conn.take_expired() => {
+                if conn.awaits_client.get() {
+                    conn.request_fault.set(Some(ErrorCode::BodyTimeout));
+                }
+                Poll::Ready(Err(Unsent::Expired))
+            }
             Poll::Pending if ended => Poll::Ready(Err(Unsent::Closed)),
             Poll::Pending => Poll::Pending,
         }
@@ -469,6 +526,14 @@ fn respond(
     record.conn().wait(now, record.agent().spec.exchange.idle_timeout);
     let (mut parts, body) = response.into_parts();
     headers::strip_hop_by_hop(&mut parts.headers);
+    if let (Some(length), Some(entry)) = (body.size_hint().exact(), parts.headers.get_mut(CONTENT_LENGTH))
+        && !body.is_end_stream()
+    {
+        // `5, 5` is one length to hyper, and not to every client.
+        if entry.as_bytes().contains(&b',') {
+            *entry = HeaderValue::from(length);
+        }
+    }
     parts.version = Version::HTTP_11;
     if version_header {
         parts.headers.insert(VERSION_HEADER, record.version().header.clone());

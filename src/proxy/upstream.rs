@@ -14,7 +14,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Waker};
+use std::task::Context;
 use std::time::{Duration, Instant};
 
 use hyper::client::conn::http1;
@@ -22,7 +22,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::body::RequestBody;
-use super::damper::Damper;
+use super::damper::{Damper, Link};
 use super::io::{UpstreamIo, UpstreamStream};
 use crate::routing::spec::EndpointAddress;
 
@@ -37,9 +37,9 @@ type Driver = http1::Connection<TokioIo<UpstreamIo>, RequestBody>;
 /// One HTTP/1.1 connection to an endpoint.
 pub(super) struct Upstream {
     pub sender: http1::SendRequest<RequestBody>,
-    driver: Driver,
-    /// The driver has returned; it must not be polled again.
-    ended: bool,
+    /// `None` once it has returned. Dropping it gives back a request that it had not begun.
+    driver: Option<Driver>,
+    link: Link,
     probe: Rc<Cell<bool>>,
     /// Whether a request has gone over it before: only then can it be stale.
     pub reused: bool,
@@ -53,7 +53,7 @@ impl Upstream {
     pub fn drive(&mut self, damper: &Damper) -> bool {
         for _ in 0..DRIVES {
             damper.clear();
-            if self.poll(&mut Context::from_waker(damper.waker())) {
+            if self.poll() {
                 return true;
             }
             if !damper.clear() {
@@ -61,16 +61,17 @@ impl Upstream {
             }
         }
         // There is more to do, and others wait: come back.
-        damper.waker().wake_by_ref();
+        damper.wake();
         false
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> bool {
-        if !self.ended {
-            // An error here has reached the response or its body already.
-            self.ended = Pin::new(&mut self.driver).poll(cx).is_ready();
+    fn poll(&mut self) -> bool {
+        let cx = &mut Context::from_waker(self.link.waker());
+        // An error here has reached the response or its body already.
+        if self.driver.as_mut().is_some_and(|driver| Pin::new(driver).poll(cx).is_ready()) {
+            self.driver = None;
         }
-        self.ended
+        self.driver.is_none()
     }
 
     /// Whether it can carry another request, as far as is known.
@@ -100,7 +101,15 @@ pub(super) async fn connect(
     let io = TokioIo::new(UpstreamIo::new(stream, probe.clone()));
     let (sender, driver) = http1::Builder::new().handshake(io).await.map_err(ConnectError::Handshake)?;
     let idle_since = Instant::now();
-    Ok(Box::new(Upstream { sender, driver, ended: false, probe, reused: false, idle_since, pool_idle }))
+    Ok(Box::new(Upstream {
+        sender,
+        driver: Some(driver),
+        link: Link::new(),
+        probe,
+        reused: false,
+        idle_since,
+        pool_idle,
+    }))
 }
 
 async fn open(address: &EndpointAddress) -> io::Result<UpstreamStream> {
@@ -130,10 +139,15 @@ impl Pool {
 
     /// An idle connection, if there is one. Whether it still lives shows when a request is sent: hyper
     /// looks for a close first, and gives the request back unsent. With `probe` it asks the kernel.
-    pub fn take(self: &Rc<Self>, probe: bool) -> Option<Lease> {
+    pub fn take(self: &Rc<Self>, damper: &Damper, probe: bool, now: Instant) -> Option<Lease> {
         let upstream = self.idle.borrow_mut().pop()?;
+        if now.duration_since(upstream.idle_since) >= upstream.pool_idle {
+            // The warmest is too old already, so all are.
+            self.idle.borrow_mut().clear();
+            return None;
+        }
         upstream.probe.set(probe);
-        Some(Lease::new(self.clone(), upstream))
+        Some(Lease::new(self.clone(), upstream, damper))
     }
 }
 
@@ -144,7 +158,8 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    pub fn new(pool: Rc<Pool>, upstream: Box<Upstream>) -> Self {
+    pub fn new(pool: Rc<Pool>, upstream: Box<Upstream>, damper: &Damper) -> Self {
+        upstream.link.attach(damper);
         pool.in_use.set(pool.in_use.get() + 1);
         Self { pool, upstream: Some(upstream) }
     }
@@ -161,6 +176,7 @@ impl Lease {
         // What it woke itself for is for the next drive, which is the next exchange's.
         damper.clear();
         if ready && idle.len() < IDLE_PER_ENDPOINT {
+            upstream.link.detach();
             upstream.idle_since = now;
             upstream.reused = true;
             idle.push(upstream);
@@ -199,10 +215,9 @@ impl Pools {
 
     /// Closes what has been idle for too long, and what the endpoint has closed.
     pub fn sweep(&self, now: Instant) {
-        let cx = &mut Context::from_waker(Waker::noop());
         self.0.borrow_mut().retain(|_, pool| {
             let mut idle = pool.idle.borrow_mut();
-            idle.retain_mut(|u| now.duration_since(u.idle_since) < u.pool_idle && !u.poll(cx));
+            idle.retain_mut(|u| now.duration_since(u.idle_since) < u.pool_idle && !u.poll());
             !idle.is_empty() || pool.in_use() > 0 || Rc::strong_count(pool) > 1
         });
     }

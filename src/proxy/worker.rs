@@ -49,6 +49,12 @@ impl Shared {
         Arc::new(Self { table, options, counters, open: AtomicUsize::new(0), room: Notify::new() })
     }
 
+    /// Takes new options; a higher connection limit lets waiting clients in.
+    pub fn set_options(&self, options: ProxyOptions) {
+        self.options.store(Arc::new(options));
+        self.room.notify_waiters();
+    }
+
     /// Client connections that are open now.
     pub fn open_connections(&self) -> usize {
         self.open.load(Ordering::Relaxed)
@@ -191,7 +197,7 @@ impl Drop for Place {
         add(&self.shared.counters[0].client_closed);
         self.shared.open.fetch_sub(1, Ordering::Relaxed);
         self.load.fetch_sub(1, Ordering::Relaxed);
-        self.shared.room.notify_one();
+        self.shared.room.notify_waiters();
     }
 }
 
@@ -228,7 +234,11 @@ fn run(index: usize, shared: Arc<Shared>, inbox: mpsc::Receiver<(Accepted, Place
         .max_blocking_threads(RESOLVER_THREADS)
         .build_local(Default::default());
     match runtime {
-        Ok(runtime) => runtime.block_on(work(Worker::new(index, shared), inbox, stop)),
+        Ok(runtime) => {
+            runtime.block_on(work(Worker::new(index, shared), inbox, stop));
+            // Without waiting for a name look-up that hangs.
+            runtime.shutdown_background();
+        }
         Err(error) => tracing::error!(%error, index, "a worker could not start"),
     }
 }
@@ -254,6 +264,7 @@ async fn work(worker: Rc<Worker>, mut inbox: mpsc::Receiver<(Accepted, Place)>, 
         }
     }
     let deadline = (*stop.borrow()).unwrap_or_else(Instant::now);
+    inbox.close();
     while let Ok((accepted, place)) = inbox.try_recv() {
         worker.serve(accepted, place);
     }

@@ -295,3 +295,102 @@ fn at_the_connection_limit_clients_wait() {
     assert_eq!(three.message().unwrap().status(), 200);
     drop(Wire::connect(app.proxy));
 }
+
+#[test]
+fn what_a_client_broke_is_never_sent_again_as_whole() {
+    let (told, seen) = std::sync::mpsc::channel();
+    let endpoint = Endpoint::start(move |mut wire| {
+        while let Some(request) = wire.message() {
+            told.send(String::from_utf8_lossy(&request.body).into_owned()).unwrap();
+            let _ = wire.write(ok("x"));
+        }
+    });
+    let app = App::before_with(&endpoint, "    max_request_body: 1KiB\n");
+    let mut client = app.client();
+    assert_eq!(client.get("/", "u").status(), 200);
+    assert_eq!(seen.recv_timeout(PATIENCE).unwrap(), "");
+    let chunk = |byte: &str| format!("258\r\n{}\r\n", byte.repeat(600));
+    client.write("PUT / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
+    client.write(chunk("a") + &chunk("b") + "0\r\n\r\n").unwrap();
+    check(&client.message().unwrap(), 413, "body_too_large");
+    let mut leaver = app.client();
+    assert_eq!(leaver.get("/", "u").status(), 200);
+    assert_eq!(seen.recv_timeout(PATIENCE).unwrap(), "");
+    leaver.write("PUT / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n").unwrap();
+    drop(leaver);
+    eventually("both are over", || {
+        app.metric("pointsman_requests_in_flight") == 0.0
+            && app.outcomes("client_error") + app.outcomes("client_cancel") == 2.0
+    });
+    assert!(seen.try_recv().is_err(), "a broken body arrived as a whole one");
+}
+
+#[test]
+fn an_answer_with_trailers_counts_by_its_status() {
+    let endpoint = Endpoint::answering(|_| {
+        "HTTP/1.1 500 X\r\ntransfer-encoding: chunked\r\ntrailer: x-t\r\n\r\n1\r\nx\r\n0\r\nx-t: 1\r\n\r\n".into()
+    });
+    let app = App::before(&endpoint);
+    let mut client = app.client();
+    client.write("GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+    assert_eq!(client.head().unwrap().status(), 500);
+    eventually("it is counted", || app.outcomes("server_error") == 1.0);
+    assert_eq!(app.outcomes("client_cancel"), 0.0);
+}
+
+#[test]
+fn a_stalled_upload_is_the_client_s_fault() {
+    let endpoint = Endpoint::start(|mut wire| {
+        wire.head();
+        while !wire.is_closed() {}
+    });
+    let app = App::before_with(&endpoint, "    timeouts: { response: 300ms }\n");
+    let mut client = app.client();
+    client.write("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nhalf").unwrap();
+    check(&client.message().unwrap(), 408, "body_timeout");
+    assert_eq!((app.outcomes("client_error"), app.outcomes("response_timeout")), (1.0, 0.0));
+}
+
+#[test]
+fn a_response_s_length_beside_its_coding_is_dropped() {
+    let endpoint = Endpoint::answering(|_| {
+        "HTTP/1.1 200 OK\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\na\r\n0123456789\r\n0\r\n\r\n".into()
+    });
+    let app = App::before(&endpoint);
+    let answer = app.client().get("/", "u");
+    assert_eq!((answer.text(), answer.header("content-length")), ("0123456789", None));
+}
+
+#[test]
+fn stale_connections_and_dead_endpoints_together_are_survived() {
+    let (dead, gone) = (unused_address(), unused_address());
+    let live = Endpoint::start(|mut wire| {
+        if wire.message().is_some() {
+            let _ = wire.write(ok("alive"));
+        }
+    });
+    let app = App::with_agents(&format!(
+        "  bot: {{ versions: {{ 1.0.0: {{ endpoints: ['http://{dead}', 'http://{gone}', '{}'] }} }}, stable: 1.0.0 }}\n",
+        live.url()
+    ));
+    let mut client = app.client();
+    for _ in 0..100 {
+        assert_eq!(client.get("/", "u").text(), "alive");
+    }
+}
+
+#[test]
+fn targets_and_hosts_that_are_none_are_refused() {
+    let endpoint = Endpoint::saying("x");
+    let app = App::before(&endpoint);
+    for request in [
+        "GET * HTTP/1.1\r\nhost: a\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: a b<>/\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: user@a\r\n\r\n",
+        "GET http://a/ HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
+    ] {
+        check(&app.client().ask(request), 400, "bad_request");
+    }
+    let coded = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n";
+    check(&app.client().ask(coded), 501, "method_not_supported");
+}
