@@ -8,7 +8,7 @@
 //! | [`cli`] | the subcommands | `app` and everything below |
 //! | [`proxy`] | data plane: the phases of one request | `routing`, `telemetry` |
 //! | [`routing`] | pure: facts and decisions | `telemetry` (counters only) |
-//! | [`judge`] | pure: windows, tests, verdicts | nothing |
+//! | [`judge`] | pure: windows, tests, verdicts | `telemetry` (the counts' types only) |
 //! | [`control`] | intended state against actual: rollouts | `judge`, `routing`, `telemetry` |
 //! | [`admin`] | operator HTTP over `control` | `control`, `routing`, `telemetry`, `ready` |
 //! | [`config`] | the YAML file → validated [`config::Config`] | `routing`, `judge`, `control::model` (specs only) |

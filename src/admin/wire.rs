@@ -131,7 +131,7 @@ pub struct DeploymentStatus {
 #[serde(rename_all = "camelCase")]
 pub struct StepView {
     pub weight_percent: f64,
-    /// `null`: until an operator advances; at the last step, none.
+    /// `null`: it stays; at the last step, none.
     pub hold_seconds: Option<f64>,
 }
 

@@ -196,6 +196,7 @@ fn warn_of_what_needs_a_restart(live: &Config, next: &Config) {
     let changed = [
         ("workers", live.workers != next.workers),
         ("admin", live.admin != next.admin),
+        ("limits.drain_timeout", live.limits.drain_timeout != next.limits.drain_timeout),
         ("state_dir", live.state_dir != next.state_dir),
     ];
     for (field, _) in changed.iter().filter(|(_, changed)| *changed) {

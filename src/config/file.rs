@@ -326,7 +326,7 @@ pub(super) enum Strategy {
 pub(super) enum OnBreach {
     /// The new version leaves the table at once.
     Rollback,
-    /// The share stays as it is until an operator decides.
+    /// The share stays as it is. With a `cooldown` it goes on by itself once the guards hold again for as long.
     Pause,
 }
 
@@ -335,7 +335,7 @@ pub(super) enum OnBreach {
 #[serde(deny_unknown_fields, expecting = "a step: a map with `weight` and `hold`")]
 pub(super) struct Step {
     pub(super) weight: Text<Weight>,
-    /// None: until an operator advances (the last step needs none).
+    /// None: it stays at this step (the last step needs none).
     pub(super) hold: Option<Duration>,
 }
 

@@ -15,7 +15,7 @@ use crate::routing::spec::{AgentSpec, Audience};
 /// An intent to bring a version to an environment by a strategy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeploymentSpec {
-    /// SHA-256-like fingerprint of the author's block (with agent and environment): a deployment is its content.
+    /// SHA-1 of the author's block (with agent and environment): a deployment is its content.
     pub fingerprint: String,
     pub version: VersionId,
     pub strategy: Strategy,
@@ -52,7 +52,7 @@ impl Strategy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
     pub weight: Weight,
-    /// `None`: stay until an operator advances.
+    /// `None`: stay.
     pub hold: Option<Duration>,
 }
 

@@ -158,6 +158,7 @@ async fn accept(bound: Bound, inboxes: Vec<Inbox>, shared: Arc<Shared>) {
             if shared.open.load(Ordering::Relaxed) < shared.options.load().max_connections {
                 break;
             }
+            add(&shared.counters[0].client_held);
             room.await;
         }
         match listener.accept().await {

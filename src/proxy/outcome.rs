@@ -28,6 +28,21 @@ impl Busy {
     }
 }
 
+impl Busy {
+    /// Logs a request that was answered by ourselves before a version was chosen.
+    pub fn log_refusal(&self, fault: &Fault, mut log: Box<AccessRecord>) {
+        let snapshot = self.conn.worker.snapshot();
+        let Some(access) = &snapshot.options.access_log else { return };
+        if access.wants(true, self.conn.worker.random()) {
+            log.epoch = snapshot.table.epoch;
+            log.status = Some(fault.status().as_u16());
+            log.error = Some(fault.code);
+            log.duration_us = micros(self.start.elapsed());
+            access.push(*log);
+        }
+    }
+}
+
 impl Drop for Busy {
     fn drop(&mut self) {
         self.conn.end_exchange(self.end.unwrap_or_else(Instant::now));

@@ -45,15 +45,32 @@ pub(super) async fn serve(
     let busy = Busy::new(&conn);
     Ok(match exchange(busy, request).await {
         Ok(response) => response,
-        Err((fault, busy)) => {
-            conn.worker.counters().error(fault.code);
-            fault.response(ResponseBody::Own { text: Some(fault.body()), _busy: busy })
+        Err(refusal) => {
+            conn.worker.counters().error(refusal.fault.code);
+            refusal.response()
         }
     })
 }
 
-/// A fault, and the connection's mark where no record took it over.
-type Refusal = (Fault, Option<Busy>);
+/// An answer of our own on its way.
+struct Refusal {
+    fault: Fault,
+    /// The connection's mark, where no record took it over.
+    busy: Option<Busy>,
+    /// The ready version header, where a version was chosen.
+    version: Option<HeaderValue>,
+}
+
+impl Refusal {
+    fn response(self) -> Response<ResponseBody> {
+        let body = ResponseBody::Own { text: Some(self.fault.body()), _busy: self.busy };
+        let mut response = self.fault.response(body);
+        if let Some(version) = self.version {
+            response.headers_mut().insert(VERSION_HEADER, version);
+        }
+        response
+    }
+}
 
 async fn exchange(busy: Busy, request: Request<Incoming>) -> Result<Response<ResponseBody>, Refusal> {
     let conn = busy.conn.clone();
@@ -62,23 +79,23 @@ async fn exchange(busy: Busy, request: Request<Incoming>) -> Result<Response<Res
     // Read: the head is here; put its target and host into the one form that follows.
     let host = match normalise_target(&mut parts) {
         Ok(host) => host,
-        Err(fault) => return Err((fault, Some(busy))),
+        Err(fault) => return Err(refuse(fault, busy, &parts, &Host::new(None))),
     };
 
     if let Some(fault) = unknown_coding(&parts) {
-        return Err((fault, Some(busy)));
+        return Err(refuse(fault, busy, &parts, &host));
     }
 
     // Match.
     let snapshot = conn.worker.snapshot();
     let nonce = conn.worker.random();
     let Some(agent_index) = snapshot.table.route(&conn.environment, &head(&parts, &host, &conn, None, nonce)) else {
-        return Err((no_route(&parts, &host), Some(busy)));
+        return Err(refuse(no_route(&parts, &host), busy, &parts, &host));
     };
     let agent = &snapshot.table.agents[agent_index];
     let limits = &agent.spec.exchange;
     if !body.is_end_stream() && declared_length(&parts) > limits.max_request_body_bytes {
-        return Err((body_too_large(limits), Some(busy)));
+        return Err(refuse(body_too_large(limits), busy, &parts, &host));
     }
     conn.wait(busy.start, limits.response_timeout.unwrap_or(limits.idle_timeout));
 
@@ -89,7 +106,7 @@ async fn exchange(busy: Busy, request: Request<Incoming>) -> Result<Response<Res
     if wants_json(agent, &parts, &host, &conn) {
         match read_json(&mut body, &mut read_ahead, agent.spec.bucketing.json_limit_bytes, &conn).await {
             Ok(value) => json = value,
-            Err(fault) => return Err((fault, Some(busy))),
+            Err(fault) => return Err(refuse(fault, busy, &parts, &host)),
         }
     }
 
@@ -113,9 +130,18 @@ async fn exchange(busy: Busy, request: Request<Incoming>) -> Result<Response<Res
         Ok((response, lease)) => Ok(respond(response, lease, record, snapshot.options.version_header)),
         Err(fault) => {
             record.fail(&fault);
-            Err((fault, None))
+            let version = snapshot.options.version_header.then(|| record.version().header.clone());
+            Err(Refusal { fault, busy: None, version })
         }
     }
+}
+
+/// Refuses a request that has reached no version; it is logged all the same.
+fn refuse(fault: Fault, busy: Busy, parts: &request::Parts, host: &Host) -> Refusal {
+    if busy.conn.worker.snapshot().options.access_log.is_some() {
+        busy.log_refusal(&fault, log_head(parts, host, &busy.conn));
+    }
+    Refusal { fault, busy: Some(busy), version: None }
 }
 
 fn head<'a>(
@@ -347,7 +373,7 @@ async fn send(
     let host_sent = parts.headers.contains_key(HOST);
     let (mut refused, mut again_at, mut pooled_allowed) = (Vec::new(), None, true);
     loop {
-        let endpoints = &record.version().endpoints;
+        let endpoints = &agent.versions[record.decision.version].endpoints;
         let choose = || balance::choose(endpoints, &conn.worker.pools, &refused, || conn.worker.random());
         let Some(index) = again_at.take().or_else(choose) else { return Err(no_endpoint(record)) };
         let endpoint = &endpoints[index];
@@ -364,6 +390,9 @@ async fn send(
             }
         };
         apply_host_policy(&mut parts, &agent.spec.exchange.host, endpoint, host_sent);
+        if let Some(log) = &mut record.log {
+            log.endpoint = Some(endpoint.address.to_string());
+        }
         let may_be_stale = lease.upstream().reused;
         let spare = (may_be_stale && repeatable).then(|| (parts.clone(), body.keep_for_repeat()));
         let mut request = Request::from_parts(parts, body);

@@ -16,7 +16,7 @@ use super::upstream::Pools;
 use crate::routing::ids::EnvironmentId;
 use crate::routing::table::{RoutingTable, SharedTable};
 use crate::telemetry::access::AccessLog;
-use crate::telemetry::counters::{ProxyCounters, add};
+use crate::telemetry::counters::{ErrorCode, ProxyCounters, add};
 
 /// What may change while the proxy runs; swapped whole, like the table.
 #[derive(Clone)]
@@ -168,6 +168,9 @@ struct Listed<'a> {
 impl Drop for Listed<'_> {
     fn drop(&mut self) {
         self.worker.connections.borrow_mut().remove(&self.number);
+        if std::thread::panicking() {
+            self.worker.counters().error(ErrorCode::Internal);
+        }
     }
 }
 

@@ -22,9 +22,6 @@ pub enum ErrorCode {
     BodyTimeout,
     /// `CONNECT` and the like.
     MethodNotSupported,
-    /// An HTTP version that the listener does not speak.
-    VersionNotSupported,
-    ExpectationFailed,
     /// No agent's match takes the request.
     NoRoute,
     /// The chosen version has no endpoint.
@@ -36,16 +33,12 @@ pub enum ErrorCode {
     UpstreamReset,
     /// The upstream's answer is not HTTP, or must not be passed on.
     BadResponse,
-    /// A limit of our own is reached.
-    Overloaded,
-    /// The instance is stopping.
-    Draining,
-    /// A defect of ours.
+    /// A defect of ours: a connection was lost to a panic.
     Internal,
 }
 
 impl ErrorCode {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 15] = [
         Self::BadRequest,
         Self::HeadTooLarge,
         Self::UriTooLong,
@@ -53,8 +46,6 @@ impl ErrorCode {
         Self::HeadTimeout,
         Self::BodyTimeout,
         Self::MethodNotSupported,
-        Self::VersionNotSupported,
-        Self::ExpectationFailed,
         Self::NoRoute,
         Self::NoEndpoint,
         Self::ConnectFailed,
@@ -62,8 +53,6 @@ impl ErrorCode {
         Self::ResponseTimeout,
         Self::UpstreamReset,
         Self::BadResponse,
-        Self::Overloaded,
-        Self::Draining,
         Self::Internal,
     ];
 
@@ -76,8 +65,6 @@ impl ErrorCode {
             Self::HeadTimeout => "head_timeout",
             Self::BodyTimeout => "body_timeout",
             Self::MethodNotSupported => "method_not_supported",
-            Self::VersionNotSupported => "version_not_supported",
-            Self::ExpectationFailed => "expectation_failed",
             Self::NoRoute => "no_route",
             Self::NoEndpoint => "no_endpoint",
             Self::ConnectFailed => "connect_failed",
@@ -85,8 +72,6 @@ impl ErrorCode {
             Self::ResponseTimeout => "response_timeout",
             Self::UpstreamReset => "upstream_reset",
             Self::BadResponse => "bad_response",
-            Self::Overloaded => "overloaded",
-            Self::Draining => "draining",
             Self::Internal => "internal",
         }
     }
@@ -99,14 +84,12 @@ impl ErrorCode {
             Self::HeadTimeout | Self::BodyTimeout => 408,
             Self::BodyTooLarge => 413,
             Self::UriTooLong => 414,
-            Self::ExpectationFailed => 417,
             Self::HeadTooLarge => 431,
             Self::Internal => 500,
             Self::MethodNotSupported => 501,
             Self::ConnectFailed | Self::UpstreamReset | Self::BadResponse => 502,
-            Self::NoEndpoint | Self::Overloaded | Self::Draining => 503,
+            Self::NoEndpoint => 503,
             Self::ConnectTimeout | Self::ResponseTimeout => 504,
-            Self::VersionNotSupported => 505,
         }
     }
 }
@@ -119,8 +102,8 @@ pub struct ProxyCounters {
     pub client_accepted: AtomicU64,
     /// Those that ended. Open connections are the difference, over all workers.
     pub client_closed: AtomicU64,
-    /// Client connections closed unserved: over the limit, or no worker to take them.
-    pub client_refused: AtomicU64,
+    /// Times that the acceptor held new clients back, at the limit of connections.
+    pub client_held: AtomicU64,
     pub upstream_opened: AtomicU64,
     /// Exchanges that took an idle connection from the pool.
     pub upstream_reused: AtomicU64,

@@ -151,8 +151,11 @@ fn plain() -> [(Family, Count); 6] {
             &worker.client_accepted
         }),
         (
-            counter("pointsman_client_connections_refused_total", "Client connections closed unserved, at a limit."),
-            |worker| &worker.client_refused,
+            counter(
+                "pointsman_client_connections_held_total",
+                "Times that new clients were held back, at limits.connections.",
+            ),
+            |worker| &worker.client_held,
         ),
         (counter("pointsman_upstream_connections_opened_total", "Connections made to endpoints."), |worker| {
             &worker.upstream_opened

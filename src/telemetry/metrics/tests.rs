@@ -197,7 +197,7 @@ fn the_proxys_counts_are_summed_over_the_workers() {
         for (counter, times) in [
             (&worker.client_accepted, 5),
             (&worker.client_closed, 3),
-            (&worker.client_refused, 2),
+            (&worker.client_held, 2),
             (&worker.upstream_opened, 4),
             (&worker.upstream_reused, 6),
             (&worker.upstream_stale, 1),
@@ -211,7 +211,7 @@ fn the_proxys_counts_are_summed_over_the_workers() {
     for (series, value) in [
         ("pointsman_client_connections_accepted_total", 10.0),
         ("pointsman_client_connections_open", 4.0),
-        ("pointsman_client_connections_refused_total", 4.0),
+        ("pointsman_client_connections_held_total", 4.0),
         ("pointsman_upstream_connections_opened_total", 8.0),
         ("pointsman_upstream_connections_reused_total", 12.0),
         ("pointsman_upstream_connections_stale_total", 2.0),
