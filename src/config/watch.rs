@@ -29,6 +29,8 @@ use hops::Hops;
 
 /// How long a file must rest that nobody closed.
 pub const QUIET: Duration = Duration::from_millis(15);
+/// The same for what cannot be a whole file: a writer may be slow between emptying and filling it.
+pub const QUIET_BROKEN: Duration = Duration::from_millis(250);
 /// A file that never rests is read as it is after this.
 pub const PATIENCE: Duration = Duration::from_millis(500);
 /// For file systems without events.
@@ -92,8 +94,8 @@ pub struct ConfigWatch {
 struct Pending {
     since: Instant,
     due: Instant,
-    /// When the file last stirred.
-    heard: Instant,
+    /// What the file looked like when it was found broken: it is news if it stays so.
+    broken: Option<Option<Stamp>>,
 }
 
 impl ConfigWatch {
@@ -124,7 +126,7 @@ impl ConfigWatch {
             yielded: seen.into(),
             stamp: None,
             // What changed since the caller read the file is found by the first look.
-            pending: Some(Pending { since: now, due: now, heard: now }),
+            pending: Some(Pending { since: now, due: now, broken: None }),
             poll,
             next_poll: now + poll,
             reads: 0,
@@ -178,9 +180,9 @@ impl ConfigWatch {
         }
         let pending = self.pending.take_if(|pending| pending.due <= now)?;
         let candidate = self.read();
-        if !candidate.is_plausible() && now < pending.heard + QUIET {
-            // Patience has run out in the middle of a write. Half a file is no news, however long it takes.
-            self.pending = Some(Pending { since: now, due: pending.heard + QUIET, ..pending });
+        if !candidate.is_plausible() && pending.broken != Some(self.stamp) {
+            // Most likely the middle of a write. Half a file is no news, and a broken one can wait.
+            self.pending = Some(Pending { since: now, due: now + QUIET_BROKEN, broken: Some(self.stamp) });
             return None;
         }
         self.yield_new(candidate)
@@ -188,7 +190,8 @@ impl ConfigWatch {
 
     fn postpone(&mut self, now: Instant) {
         let since = self.pending.map_or(now, |pending| pending.since);
-        self.pending = Some(Pending { since, due: (now + QUIET).min(since + PATIENCE), heard: now });
+        let broken = self.pending.and_then(|pending| pending.broken);
+        self.pending = Some(Pending { since, due: (now + QUIET).min(since + PATIENCE), broken });
     }
 
     fn read(&mut self) -> Candidate {

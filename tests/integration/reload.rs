@@ -137,7 +137,12 @@ fn two_hundred_reloads_under_load_fail_no_request() {
         } else {
             file.replace(&text(number / 2, number));
         }
-        eventually("the reload took effect", || app.running.as_ref().unwrap().table.load().epoch > number as u64);
+        eventually("the reload took effect", || {
+            let running = app.running.as_ref().unwrap();
+            let error = running.reloads.read().error;
+            assert!(error.is_none(), "reload {number}: {error:?}");
+            running.table.load().epoch > number as u64
+        });
     }
     stop.store(true, Ordering::SeqCst);
     clients.into_iter().for_each(|client| client.join().unwrap());
