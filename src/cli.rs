@@ -7,6 +7,8 @@ mod mock_agent;
 mod run;
 mod simulate;
 
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -49,7 +51,11 @@ enum Command {
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(args),
-        Command::Check { files } => return check(&files),
+        Command::Check { files } => match check(&files) {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::FAILURE,
+            Err(error) => Err(error),
+        },
         Command::Schema => print_schema(),
         Command::Bucket(args) => bucket::run(&args),
         Command::Explain(args) => explain::run(&args),
@@ -61,38 +67,45 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            complain(format_args!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }
 }
 
-/// Whoever read our output has had enough (`| head`): no error.
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let io = error.downcast_ref::<std::io::Error>();
-    io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+/// A line on standard output. A reader that is gone is an error here, where `println!` would panic.
+fn say(line: impl Display) -> io::Result<()> {
+    writeln!(io::stdout().lock(), "{line}")
 }
 
-fn check(files: &[PathBuf]) -> ExitCode {
-    let mut bad = false;
+/// Lines on standard error. If nobody reads them, the exit code must do.
+fn complain(lines: impl Display) {
+    let _ = writeln!(io::stderr().lock(), "{lines}");
+}
+
+/// Whoever read our output has had enough (`| head`): no error.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<io::Error>();
+    io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Whether all of them are sound.
+fn check(files: &[PathBuf]) -> anyhow::Result<bool> {
+    let mut sound = true;
     for file in files {
         match Config::load(file) {
             Ok(config) => {
                 let deployments = config.agents.iter().filter(|agent| agent.deployment.is_some()).count();
-                println!(
-                    "{}: ok ({}, {})",
-                    file.display(),
-                    count(config.agents.len(), "agent"),
-                    count(deployments, "deployment")
-                );
+                let (agents, deployments) = (count(config.agents.len(), "agent"), count(deployments, "deployment"));
+                say(format_args!("{}: ok ({agents}, {deployments})", file.display()))?;
             }
             Err(errors) => {
-                bad = true;
-                eprintln!("{errors}");
+                sound = false;
+                complain(errors);
             }
         }
     }
-    if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    Ok(sound)
 }
 
 fn count(number: usize, what: &str) -> String {
@@ -100,6 +113,5 @@ fn count(number: usize, what: &str) -> String {
 }
 
 fn print_schema() -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string_pretty(&config::schema())?);
-    Ok(())
+    Ok(say(serde_json::to_string_pretty(&config::schema())?)?)
 }

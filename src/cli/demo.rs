@@ -62,8 +62,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     if args.print_config {
-        print!("{CONFIG}");
-        return Ok(());
+        return Ok(super::say(CONFIG.trim_end())?);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let agents = runtime.block_on(Agents::start()).context("cannot start the mock agents")?;

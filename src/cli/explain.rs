@@ -1,16 +1,17 @@
 //! `pointsman explain`: which version a request would get from a fresh start with this file, and why.
 
+use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use anyhow::Context;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
-use super::run::offline_table;
+use super::run::{did_you_mean, offline_table};
+use super::say;
 use crate::config::Config;
 use crate::routing::decide::{self, Explanation};
 use crate::routing::ids::EnvironmentId;
-use crate::routing::parse::nearest;
 use crate::routing::table::{Agent, Head, RoutingTable};
 
 #[derive(clap::Args)]
@@ -83,9 +84,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 fn find<'a>(table: &'a RoutingTable, args: &Args, head: &Head<'_>) -> anyhow::Result<&'a Agent> {
     match &args.agent {
         Some(name) => table.agent(&args.environment, name).map(AsRef::as_ref).with_context(|| {
-            let names: Vec<_> = table.agents.iter().map(|agent| agent.id().as_str()).collect();
-            let hint =
-                nearest(name, names.iter().copied()).map_or(String::new(), |near| format!("; did you mean {near:?}?"));
+            let hint = did_you_mean(name, table);
             format!("--agent: no agent {name:?} in environment {:?}{hint}", args.environment)
         }),
         None => {
@@ -100,21 +99,21 @@ fn find<'a>(table: &'a RoutingTable, args: &Args, head: &Head<'_>) -> anyhow::Re
 
 fn print(explanation: &Explanation, json: bool) -> anyhow::Result<()> {
     if json {
-        println!("{}", serde_json::to_string_pretty(explanation)?);
-        return Ok(());
+        return Ok(say(serde_json::to_string_pretty(explanation)?)?);
     }
-    println!("agent    {} ({})", explanation.agent, explanation.environment);
+    let mut out = io::stdout().lock();
+    writeln!(out, "agent    {} ({})", explanation.agent, explanation.environment)?;
     match (&explanation.key, &explanation.key_source) {
-        (Some(key), Some(source)) => println!("key      {key} ({source})"),
-        _ => println!("key      none"),
+        (Some(key), Some(source)) => writeln!(out, "key      {key} ({source})")?,
+        _ => writeln!(out, "key      none")?,
     }
     if let Some(bucket) = explanation.bucket {
-        println!("bucket   {bucket} of 100000");
+        writeln!(out, "bucket   {bucket} of 100000")?;
     }
-    println!("version  {}", explanation.version);
-    println!("reason   {}: {}", explanation.reason, explanation.because);
+    writeln!(out, "version  {}", explanation.version)?;
+    writeln!(out, "reason   {}: {}", explanation.reason, explanation.because)?;
     for range in &explanation.ranges {
-        println!("split    {:>6}..={:<6} {}", range.start, range.end, range.version);
+        writeln!(out, "split    {:>6}..={:<6} {}", range.start, range.end, range.version)?;
     }
     Ok(())
 }

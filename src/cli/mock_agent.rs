@@ -72,13 +72,20 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         let agent = MockAgent::start(args.address, &args.name, args.behaviour())
             .await
             .with_context(|| format!("cannot listen on {}", args.address))?;
-        println!("mock agent {} on http://{}", args.name, agent.address);
-        println!("  bodies to {} KiB; GET /behaviour shows, PUT and PATCH change how it behaves", MAX_BODY_BYTES >> 10);
+        super::say(format_args!("mock agent {} on http://{}", args.name, agent.address))?;
+        super::say(format_args!(
+            "  bodies to {} KiB; GET /behaviour shows, PUT and PATCH change how it behaves",
+            MAX_BODY_BYTES >> 10
+        ))?;
         tokio::signal::ctrl_c().await.context("cannot wait for Ctrl-C")?;
         let counts = agent.counts.clone();
         // A stream under way may be long; whoever pressed Ctrl-C does not want to wait for it.
         let _ = tokio::time::timeout(STOP_TIMEOUT, agent.stop()).await;
-        println!("stopped after {} completions, {} of them failed on purpose", counts.completions(), counts.failed());
+        super::say(format_args!(
+            "stopped after {} completions, {} of them failed on purpose",
+            counts.completions(),
+            counts.failed()
+        ))?;
         Ok(())
     })
 }

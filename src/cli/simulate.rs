@@ -1,9 +1,10 @@
 //! `pointsman simulate`: the split that random keys really get, against the intended one.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::run::offline_table;
+use super::run::{did_you_mean, offline_table};
 use crate::config::Config;
 use crate::judge::simulate::Random;
 use crate::routing::ids::BUCKETS;
@@ -29,20 +30,19 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let table = offline_table(&Config::load(&args.config)?)?;
     let wanted = |agent: &&Arc<Agent>| args.agent.as_ref().is_none_or(|name| agent.id().as_str() == name);
     let agents: Vec<_> = table.agents.iter().filter(wanted).collect();
-    anyhow::ensure!(
-        !agents.is_empty(),
-        "no agent {:?} in {}",
-        args.agent.as_deref().unwrap_or(""),
-        args.config.display()
-    );
-    println!("{:<24} {:<16} {:>10} {:>10} {:>12}  within", "AGENT", "VERSION", "INTENDED", "GOT", "KEYS");
+    if agents.is_empty() {
+        let name = args.agent.as_deref().unwrap_or_default();
+        anyhow::bail!("--agent: no agent {name:?} in {}{}", args.config.display(), did_you_mean(name, &table));
+    }
+    let mut out = io::stdout().lock();
+    writeln!(out, "{:<24} {:<16} {:>10} {:>10} {:>12}  within", "AGENT", "VERSION", "INTENDED", "GOT", "KEYS")?;
     for agent in agents {
-        report(agent, args);
+        report(&mut out, agent, args)?;
     }
     Ok(())
 }
 
-fn report(agent: &Agent, args: &Args) {
+fn report(out: &mut impl Write, agent: &Agent, args: &Args) -> io::Result<()> {
     let mut counts = vec![0_u64; agent.versions.len()];
     let mut random = Random::new(args.seed);
     for _ in 0..args.keys {
@@ -56,13 +56,15 @@ fn report(agent: &Agent, args: &Args) {
         let p = weight.as_fraction();
         let tolerance = 4.0 * (p * (1.0 - p) / args.keys as f64).sqrt() + 0.5 / f64::from(BUCKETS);
         let verdict = if (got - p).abs() <= tolerance { "4 sigma" } else { "OUTSIDE 4 sigma" };
-        println!(
+        writeln!(
+            out,
             "{:<24} {:<16} {:>10} {:>9.3}% {:>12}  {verdict}",
             agent.id().as_str(),
             version.id.as_str(),
             weight.to_string(),
             got * 100.0,
             counts[index]
-        );
+        )?;
     }
+    Ok(())
 }

@@ -284,15 +284,9 @@ impl App {
         admin(self.admin, "POST", path, json)
     }
 
-    /// The sum of the metric's series that have all these labels, such as `name{agent="bot"}`.
+    /// As [`metric`], of this app.
     pub fn metric(&self, wanted: &str) -> f64 {
-        let (name, labels) = wanted.split_once('{').unwrap_or((wanted, ""));
-        let labels: Vec<_> = labels.trim_end_matches('}').split(',').filter(|label| !label.is_empty()).collect();
-        let text = self.admin_get("/metrics");
-        let of_name = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
-        let lines = text.text().lines().filter(of_name);
-        let lines = lines.filter(|line| labels.iter().all(|label| line.contains(label)));
-        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+        metric(self.admin, wanted)
     }
 
     /// Requests that ended as `outcome`, over all versions and classes.
@@ -315,6 +309,17 @@ pub fn admin(address: SocketAddr, method: &str, path: &str, json: &str) -> Messa
     wire.ask(&format!(
         "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{json}"
     ))
+}
+
+/// The sum of the metric's series that have all these labels, such as `name{agent="bot"}`.
+pub fn metric(address: SocketAddr, wanted: &str) -> f64 {
+    let (name, labels) = wanted.split_once('{').unwrap_or((wanted, ""));
+    let labels: Vec<_> = labels.trim_end_matches('}').split(',').filter(|label| !label.is_empty()).collect();
+    let text = admin(address, "GET", "/metrics", "");
+    let of_name = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+    let lines = text.text().lines().filter(of_name);
+    let lines = lines.filter(|line| labels.iter().all(|label| line.contains(label)));
+    lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
 }
 
 /// Waits until `condition` holds; fails the test, with `what`, after [`PATIENCE`].

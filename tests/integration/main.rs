@@ -1,5 +1,8 @@
 //! All integration tests are one binary: linking is the slow part.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics, helper functions too")]
+
+mod binary;
 mod cancel;
 mod faults;
 mod harness;
