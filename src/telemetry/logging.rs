@@ -104,7 +104,11 @@ fn subscriber<W>(style: Style, filter: EnvFilter, writer: W) -> Box<dyn Subscrib
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer)
+        // A log that cannot be written must not end the thread that logs.
+        .log_internal_errors(false);
     match style {
         // Flat, so that a log store finds `error` and `agent` beside `message`.
         Style::Json => Box::new(builder.json().flatten_event(true).with_current_span(false).finish()),

@@ -237,7 +237,6 @@ fn a_test_that_fails_leaves_no_process() {
 
 /// A log collector that dies is no reason to stop serving, or judging.
 #[test]
-#[ignore = "the logging library panics where standard error is gone, which ends the control thread"]
 fn it_serves_on_when_nobody_reads_its_log() {
     let endpoint = Endpoint::saying("x");
     let (proxy, admin) = (unused_address(), unused_address());
