@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`listen`] accepts and hands each connection to the worker with the fewest;
 //! [`worker`] is one thread with its own runtime, pools and clock of idleness; [`connection`] drives
-//! one client connection; [`serve`] is one request, top-down.
+//! one client connection; [`serve`] is one request, top-down, with [`read`] and [`send`] for its phases.
 //!
 //! The rules of the hot path:
 //!
@@ -24,6 +24,8 @@ mod interim;
 mod io;
 pub mod listen;
 mod outcome;
+mod read;
+mod send;
 mod serve;
 mod upstream;
 pub mod worker;

@@ -1,0 +1,234 @@
+//! What is read of a request before it is decided and sent: its target and host in one form, what makes
+//! it unacceptable, and the JSON body where the key may be in it.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, TRANSFER_ENCODING};
+use http::uri::PathAndQuery;
+use http::{Method, Uri, Version, request};
+use http_body::Body;
+use hyper::body::Incoming;
+
+use super::body::RequestBody;
+use super::connection::ClientConn;
+use super::error::Fault;
+use super::headers;
+use crate::routing::key;
+use crate::routing::spec::{Attribute, ExchangeSpec};
+use crate::routing::table::{Agent, Head};
+use crate::telemetry::access::AccessRecord;
+use crate::telemetry::counters::ErrorCode;
+
+pub(super) fn head<'a>(
+    parts: &'a request::Parts,
+    host: &'a Host,
+    conn: &ClientConn,
+    json: Option<&'a serde_json::Value>,
+    nonce: u64,
+) -> Head<'a> {
+    Head {
+        method: &parts.method,
+        host: host.name(),
+        path: parts.uri.path(),
+        query: parts.uri.query(),
+        headers: &parts.headers,
+        client: conn.peer.ip(),
+        json,
+        nonce,
+    }
+}
+
+/// The authority that a request is for.
+pub(super) struct Host {
+    pub value: Option<HeaderValue>,
+    /// How much of it is the name, without the port. Zero where there is none or it is no text.
+    name_bytes: usize,
+}
+
+impl Host {
+    pub fn new(value: Option<HeaderValue>) -> Self {
+        let authority = value.as_ref().and_then(|value| value.to_str().ok()).unwrap_or("").as_bytes();
+        let name_bytes = match memchr::memrchr(b':', authority) {
+            // The colons of an IPv6 literal stand inside its brackets.
+            Some(colon) if !authority[colon..].contains(&b']') => colon,
+            _ => authority.len(),
+        };
+        Self { value, name_bytes }
+    }
+
+    pub fn name(&self) -> &str {
+        let name = self.value.as_ref().and_then(|value| value.as_bytes().get(..self.name_bytes));
+        name.and_then(|name| std::str::from_utf8(name).ok()).unwrap_or("")
+    }
+}
+
+/// Turns an absolute-form target into origin form (RFC 9112 §3.2) and finds the host.
+pub(super) fn normalise_target(parts: &mut request::Parts) -> Result<Host, Fault> {
+    if parts.method == Method::CONNECT {
+        return Err(Fault::new(ErrorCode::MethodNotSupported, "CONNECT is not supported: this is a reverse proxy"));
+    }
+    // Only where some field is repeated at all is it worth looking which.
+    if parts.headers.len() != parts.headers.keys_len() && parts.headers.get_all(HOST).iter().nth(1).is_some() {
+        return Err(Fault::new(ErrorCode::BadRequest, "the request has more than one Host field"));
+    }
+    if parts.uri.path() == "*" && parts.method != Method::OPTIONS {
+        return Err(Fault::new(ErrorCode::BadRequest, "the target * is for OPTIONS only"));
+    }
+    if let Some(authority) = parts.uri.authority() {
+        // The target's authority replaces whatever Host says.
+        let host = HeaderValue::from_str(authority.as_str()).ok();
+        let host = host.filter(|_| !authority.as_str().contains('@'));
+        let Some(host) = host else {
+            return Err(Fault::new(ErrorCode::BadRequest, "the request target's authority is not valid"));
+        };
+        let path = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        parts.uri = Uri::from(path);
+        parts.headers.insert(HOST, host);
+    }
+    let host = parts.headers.get(HOST).cloned();
+    if host.as_ref().is_some_and(|host| !is_authority(host.as_bytes())) {
+        return Err(Fault::new(ErrorCode::BadRequest, "the Host field is not a host and port"));
+    }
+    if host.is_none() && parts.version == Version::HTTP_11 {
+        return Err(Fault::new(ErrorCode::BadRequest, "an HTTP/1.1 request must have a Host field"));
+    }
+    Ok(Host::new(host))
+}
+
+/// What a host, an IP literal and a port are made of (RFC 3986 §3.2.2); no user part.
+fn is_authority(host: &[u8]) -> bool {
+    host.iter().all(|byte| AUTHORITY_BYTES[usize::from(*byte)])
+}
+
+static AUTHORITY_BYTES: [bool; 256] = {
+    let (mut allowed, punctuation, mut index) = ([false; 256], b"-._~!$&'()*+,;=:[]%", 0);
+    while index < 256 {
+        allowed[index] = (index as u8).is_ascii_alphanumeric();
+        index += 1;
+    }
+    index = 0;
+    while index < punctuation.len() {
+        allowed[punctuation[index] as usize] = true;
+        index += 1;
+    }
+    allowed
+};
+
+pub(super) fn no_route(parts: &request::Parts, host: &Host) -> Fault {
+    let text = format!("no agent matches host {:?} and path {:?}", host.name(), parts.uri.path());
+    Fault::new(ErrorCode::NoRoute, text)
+}
+
+pub(super) fn body_too_large(limits: &ExchangeSpec) -> Fault {
+    let text = format!("the request body is larger than {} bytes", limits.max_request_body_bytes);
+    Fault::new(ErrorCode::BodyTooLarge, text)
+}
+
+/// A transfer coding other than `chunked` would be lost here: it is of this hop, and we cannot undo it.
+pub(super) fn unknown_coding(parts: &request::Parts) -> Option<Fault> {
+    let coding = parts.headers.get(TRANSFER_ENCODING)?;
+    let known = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    let message = "only the transfer coding chunked is supported";
+    (!known).then(|| Fault::new(ErrorCode::MethodNotSupported, message))
+}
+
+pub(super) fn body_too_late() -> Fault {
+    Fault::new(ErrorCode::BodyTimeout, "the request body did not arrive in time")
+}
+
+/// Zero where none is declared; hyper has refused what is no number.
+pub(super) fn declared_length(parts: &request::Parts) -> u64 {
+    let length = parts.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    length.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// Whether the key may be in the body: no source before the first `json:` one is present.
+pub(super) fn wants_json(agent: &Agent, parts: &request::Parts, host: &Host, conn: &ClientConn) -> bool {
+    if !agent.key_wants_json || !parts.headers.get(CONTENT_TYPE).is_some_and(|value| is_json(value.as_bytes())) {
+        return false;
+    }
+    let before = agent.key.iter().take_while(|source| !matches!(source, Attribute::Json(_))).count();
+    key::find(&agent.key[..before], &head(parts, host, conn, None, 0)).is_none()
+}
+
+fn is_json(content_type: &[u8]) -> bool {
+    let media = content_type.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
+    media.eq_ignore_ascii_case(b"application/json") || media.to_ascii_lowercase().ends_with(b"+json")
+}
+
+/// Reads the body for its key, up to the limit; what was read goes on with the rest. A body that is
+/// larger, or no JSON, has no key.
+pub(super) async fn read_json(
+    body: &mut Incoming,
+    read_ahead: &mut VecDeque<Bytes>,
+    limit_bytes: usize,
+    conn: &ClientConn,
+) -> Result<Option<serde_json::Value>, Fault> {
+    let mut read_bytes = 0;
+    loop {
+        let frame = poll_fn(|cx| match Pin::new(&mut *body).poll_frame(cx) {
+            Poll::Pending if conn.take_expired() => Poll::Ready(Err(body_too_late())),
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(frame) => Poll::Ready(Ok(frame)),
+        });
+        match frame.await? {
+            None => break,
+            Some(Err(_)) => return Err(Fault::new(ErrorCode::BadRequest, "the request body broke off")),
+            Some(Ok(frame)) => {
+                conn.progress();
+                let Ok(data) = frame.into_data() else { continue };
+                read_bytes += data.len();
+                read_ahead.push_back(data);
+                if read_bytes > limit_bytes {
+                    return Ok(None);
+                }
+            }
+        }
+    }
+    let text = match read_ahead.len() {
+        1 => read_ahead[0].clone(),
+        _ => read_ahead.iter().flatten().copied().collect(),
+    };
+    Ok(serde_json::from_slice(&text).ok())
+}
+
+/// What only the access log wants of the request; without the query, which may hold secrets.
+pub(super) fn log_head(parts: &request::Parts, host: &Host, conn: &ClientConn) -> Box<AccessRecord> {
+    let text = |name: &str| parts.headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
+    Box::new(AccessRecord {
+        time: SystemTime::now(),
+        client: conn.peer.ip(),
+        method: parts.method.clone(),
+        host: host.value.as_ref().map(|_| host.name().to_owned()),
+        path: parts.uri.path().to_owned(),
+        environment: conn.environment.shared(),
+        agent: None,
+        version: None,
+        bucket: None,
+        reason: None,
+        epoch: 0,
+        status: None,
+        outcome: None,
+        error: None,
+        duration_us: 0,
+        ttfb_us: None,
+        request_bytes: declared_length(parts),
+        response_bytes: 0,
+        endpoint: None,
+        retries: 0,
+        request_id: text("x-request-id"),
+        user_agent: text("user-agent"),
+    })
+}
+
+pub(super) fn prepare_request(parts: &mut request::Parts, host: &Host, conn: &ClientConn, body: &RequestBody) {
+    headers::strip_hop_by_hop(&mut parts.headers);
+    headers::keep_chunked_framing(&mut parts.headers, &parts.method, !body.is_empty());
+    conn.forwarded.append_to(&mut parts.headers, host.value.as_ref());
+    parts.version = Version::HTTP_11;
+}
