@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
-use super::scalar::{Amount, Bytes, Fraction, Operand, Ordered, Text, Whole};
+use super::scalar::{Amount, Bytes, Fraction, Ordered, Text, Whole};
 use crate::routing::ids::{AgentId, EnvironmentId, SegmentId, VersionId, Weight};
 use crate::routing::spec::{Attribute, EndpointAddress, HostPolicy, Scheme};
 
@@ -176,9 +176,9 @@ pub(super) struct Condition {
     pub(super) attribute: Text<Attribute>,
     pub(super) op: Op,
     /// What to compare with; for `exists` true (the default) or false.
-    pub(super) value: Option<Text<Operand>>,
+    pub(super) value: Option<Text<String>>,
     /// For `in` and `not_in`.
-    pub(super) values: Option<Vec<Text<Operand>>>,
+    pub(super) values: Option<Vec<Text<String>>>,
 }
 
 /// How to compare.

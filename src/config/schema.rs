@@ -10,8 +10,37 @@ use super::file::File;
 pub fn schema() -> Value {
     let schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<File>();
     let mut schema = schema.to_value();
+    forget_null(&mut schema);
     allow_references(&mut schema);
     schema
+}
+
+/// A key without a value is taken as left out, but nobody needs to be offered that; and an editor's errors
+/// are far better without the alternative.
+fn forget_null(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(forget_null),
+        Value::Object(object) => {
+            let null = json!({ "type": "null" });
+            if let Some(Value::Array(alternatives)) = object.get("anyOf")
+                && let [Value::Object(only), other] = alternatives.as_slice()
+                && *other == null
+            {
+                let only = only.clone();
+                object.remove("anyOf");
+                object.extend(only);
+            }
+            if let Some(Value::Array(types)) = object.get_mut("type") {
+                types.retain(|name| name != "null");
+                if let [only] = types.as_slice() {
+                    let only = only.clone();
+                    object.insert("type".into(), only);
+                }
+            }
+            object.values_mut().for_each(forget_null);
+        }
+        _ => {}
+    }
 }
 
 /// Numbers and booleans may also come from the environment, and are texts in the file then.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::super::errors::shown;
 use super::super::file::{self, Op};
-use super::super::scalar::{FromText, Operand, Ordered, Text};
+use super::super::scalar::{FromText, Ordered, Text};
 use super::DEFAULT_ENVIRONMENT;
 use super::deployment;
 use super::scope::Scope;
@@ -148,14 +148,14 @@ fn anything() -> Condition {
 /// The test, or the key that is at fault and why.
 fn test(
     op: Op,
-    value: Option<Text<Operand>>,
-    values: Option<Vec<Text<Operand>>>,
+    value: Option<Text<String>>,
+    values: Option<Vec<Text<String>>>,
 ) -> Result<Test, (&'static str, String)> {
     if let Op::In | Op::NotIn = op {
         if value.is_some() {
             return Err((".value", "`in` and `not_in` compare with several values; expected `values: [...]`".into()));
         }
-        let values: Vec<String> = values.into_iter().flatten().map(|Text(Operand(value))| value).collect();
+        let values: Vec<String> = values.into_iter().flatten().map(|Text(value)| value).collect();
         if values.is_empty() {
             return Err(("", "there is nothing to compare with; expected `values: [...]`".into()));
         }
@@ -164,7 +164,7 @@ fn test(
     if values.is_some() {
         return Err((".values", "only `in` and `not_in` compare with several values; expected `value: ...`".into()));
     }
-    let value = value.map(|Text(Operand(value))| value);
+    let value = value.map(|Text(value)| value);
     if op == Op::Exists {
         return match value.as_deref() {
             None | Some("true") => Ok(Test::Exists(true)),

@@ -1,4 +1,9 @@
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use super::*;
+use crate::routing::ids::{AgentId, VersionId, Weight};
+use crate::routing::spec::HostPolicy;
 
 /// Reads each text and compares with the value, or with a part of the error.
 fn check<T: FromText + PartialEq + std::fmt::Debug>(cases: &[(&str, Result<T, &str>)]) {
