@@ -247,7 +247,8 @@ fn it_serves_on_when_nobody_reads_its_log() {
     let file = File::new(&text);
     let (reader, writer) = std::io::pipe().unwrap();
     let mut process = Process::start(command(&["run", "--config", file.path()]).stderr(writer));
-    eventually("it serves", || std::net::TcpStream::connect(proxy).is_ok());
+    // The admin side is bound last.
+    eventually("it serves", || std::net::TcpStream::connect(admin).is_ok());
     drop(reader);
     for reload in 2..5 {
         process.signal("HUP");
