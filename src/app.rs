@@ -87,9 +87,15 @@ pub fn start(config: Config, file: Option<PathBuf>) -> anyhow::Result<Running> {
     };
     reloads.succeeded(&config.hash, SystemTime::now());
     let drain_timeout = config.limits.drain_timeout;
-    let reloader = file.map(|file| {
-        let acceptor = data_plane.acceptor();
-        Reloader::new(file, config, control.clone(), shared.clone(), acceptor, listeners, metrics, reloads.clone())
+    let reloader = file.map(|file| Reloader {
+        file,
+        live: config,
+        control: control.clone(),
+        shared: shared.clone(),
+        acceptor: data_plane.acceptor(),
+        listeners,
+        metrics,
+        status: reloads.clone(),
     });
     let control_plane = start_control_plane(reconciler, admin_socket, state, reloader)?;
     Ok(Running {

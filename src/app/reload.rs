@@ -35,15 +35,9 @@ struct Listening {
 }
 
 impl Listeners {
+    /// All of them, newly bound.
     pub fn bind(configs: &[ListenerConfig]) -> anyhow::Result<(Self, Vec<Bound>)> {
-        let mut listeners = Self(Vec::new());
-        let mut sockets = Vec::new();
-        for (index, config) in configs.iter().enumerate() {
-            let (listening, bound) = bind_one(index, config)?;
-            listeners.0.push(listening);
-            sockets.push(bound);
-        }
-        Ok((listeners, sockets))
+        Self(Vec::new()).next(configs)
     }
 
     pub fn addresses(&self) -> Vec<SocketAddr> {
@@ -76,14 +70,14 @@ fn bind_one(index: usize, config: &ListenerConfig) -> anyhow::Result<(Listening,
 }
 
 pub(super) struct Reloader {
-    file: PathBuf,
-    live: Config,
-    control: Control,
-    shared: Arc<Shared>,
-    acceptor: Acceptor,
-    listeners: Listeners,
-    metrics: Arc<Metrics>,
-    status: Arc<ReloadStatus>,
+    pub file: PathBuf,
+    pub live: Config,
+    pub control: Control,
+    pub shared: Arc<Shared>,
+    pub acceptor: Acceptor,
+    pub listeners: Listeners,
+    pub metrics: Arc<Metrics>,
+    pub status: Arc<ReloadStatus>,
 }
 
 /// A [`Reloader`] that will see every change from now on.
@@ -94,20 +88,6 @@ pub(super) struct Armed {
 }
 
 impl Reloader {
-    #[allow(clippy::too_many_arguments, reason = "called once, by the wiring")]
-    pub fn new(
-        file: PathBuf,
-        live: Config,
-        control: Control,
-        shared: Arc<Shared>,
-        acceptor: Acceptor,
-        listeners: Listeners,
-        metrics: Arc<Metrics>,
-        status: Arc<ReloadStatus>,
-    ) -> Self {
-        Self { file, live, control, shared, acceptor, listeners, metrics, status }
-    }
-
     pub fn armed(self) -> anyhow::Result<Armed> {
         let watch = ConfigWatch::new(&self.file, &self.live.hash)
             .with_context(|| format!("cannot watch {}", self.file.display()))?;

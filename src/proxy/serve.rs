@@ -128,6 +128,7 @@ fn refuse(fault: Fault, busy: Busy, parts: &request::Parts, host: &Host) -> Refu
     }
     Refusal { fault, busy: Some(busy), version: None }
 }
+
 fn respond(
     response: Response<Incoming>,
     lease: Lease,
@@ -139,13 +140,13 @@ fn respond(
     record.conn().wait(now, record.agent().spec.exchange.idle_timeout);
     let (mut parts, body) = response.into_parts();
     headers::strip_hop_by_hop(&mut parts.headers);
-    if let (Some(length), Some(entry)) = (body.size_hint().exact(), parts.headers.get_mut(CONTENT_LENGTH))
-        && !body.is_end_stream()
+    if !body.is_end_stream()
+        && let Some(field) = parts.headers.get_mut(CONTENT_LENGTH)
+        && field.as_bytes().contains(&b',')
+        && let Some(length) = body.size_hint().exact()
     {
         // `5, 5` is one length to hyper, and not to every client.
-        if entry.as_bytes().contains(&b',') {
-            *entry = HeaderValue::from(length);
-        }
+        *field = HeaderValue::from(length);
     }
     parts.version = Version::HTTP_11;
     if version_header {
