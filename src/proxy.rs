@@ -16,14 +16,17 @@
 
 mod balance;
 mod body;
+mod chunked;
 mod connection;
-mod damper;
+mod decode;
+mod encode;
 mod error;
 mod headers;
 mod interim;
 mod io;
 pub mod listen;
 mod outcome;
+mod pool;
 mod read;
 mod send;
 mod serve;

@@ -14,10 +14,8 @@ use http::{Method, Uri, Version, request};
 use http_body::Body;
 use hyper::body::Incoming;
 
-use super::body::RequestBody;
 use super::connection::ClientConn;
 use super::error::Fault;
-use super::headers;
 use crate::routing::key;
 use crate::routing::spec::{Attribute, ExchangeSpec};
 use crate::routing::table::{Agent, Head};
@@ -224,11 +222,4 @@ pub(super) fn log_head(parts: &request::Parts, host: &Host, conn: &ClientConn) -
         request_id: text("x-request-id"),
         user_agent: text("user-agent"),
     })
-}
-
-pub(super) fn prepare_request(parts: &mut request::Parts, host: &Host, conn: &ClientConn, body: &RequestBody) {
-    headers::strip_hop_by_hop(&mut parts.headers);
-    headers::keep_chunked_framing(&mut parts.headers, &parts.method, !body.is_empty());
-    conn.forwarded.append_to(&mut parts.headers, host.value.as_ref());
-    parts.version = Version::HTTP_11;
 }

@@ -5,19 +5,18 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::Instant;
 
-use http::header::{CONTENT_LENGTH, HeaderValue};
-use http::{Request, Response, Version, request};
+use http::header::HeaderValue;
+use http::{Request, Response, request};
 use http_body::Body;
 use hyper::body::Incoming;
 
 use super::body::{Relay, RequestBody, ResponseBody};
 use super::connection::ClientConn;
 use super::error::Fault;
-use super::headers::{self, VERSION_HEADER};
+use super::headers::VERSION_HEADER;
 use super::outcome::{Busy, Record};
 use super::read::{self, Host};
-use super::send::send;
-use super::upstream::Lease;
+use super::send::{Answer, send};
 use crate::routing::decide::decide;
 use crate::routing::table::Reason;
 
@@ -107,12 +106,9 @@ async fn exchange(busy: Busy, request: Request<Incoming>) -> Result<Response<Res
 
     // Send.
     let body = RequestBody::new(&conn, body, read_ahead, limits.max_request_body_bytes);
-    // HTTP/1.0 knows no interim answers.
-    let forward_interim = parts.version == Version::HTTP_11;
-    read::prepare_request(&mut parts, &host, &conn, &body);
-    match send(&mut record, agent, parts, body, forward_interim).await {
+    match send(&mut record, agent, &parts, &host, body).await {
         // Respond.
-        Ok((response, lease)) => Ok(respond(response, lease, record, snapshot.options.version_header)),
+        Ok(answer) => Ok(respond(answer, record, snapshot.options.version_header)),
         Err(fault) => {
             record.fail(&fault);
             let version = snapshot.options.version_header.then(|| record.version().header.clone());
@@ -129,28 +125,17 @@ fn refuse(fault: Fault, busy: Busy, parts: &request::Parts, host: &Host) -> Refu
     Refusal { fault, busy: Some(busy), version: None }
 }
 
-fn respond(
-    response: Response<Incoming>,
-    lease: Lease,
-    mut record: Record,
-    version_header: bool,
-) -> Response<ResponseBody> {
+fn respond(answer: Answer, mut record: Record, version_header: bool) -> Response<ResponseBody> {
+    let Answer { head, lease, request } = answer;
     let now = Instant::now();
-    record.head(response.status().as_u16(), now);
+    record.head(head.status.as_u16(), now);
     record.conn().wait(now, record.agent().spec.exchange.idle_timeout);
-    let (mut parts, body) = response.into_parts();
-    headers::strip_hop_by_hop(&mut parts.headers);
-    if !body.is_end_stream()
-        && let Some(field) = parts.headers.get_mut(CONTENT_LENGTH)
-        && field.as_bytes().contains(&b',')
-        && let Some(length) = body.size_hint().exact()
-    {
-        // `5, 5` is one length to hyper, and not to every client.
-        *field = HeaderValue::from(length);
-    }
-    parts.version = Version::HTTP_11;
+    let mut headers = head.headers;
     if version_header {
-        parts.headers.insert(VERSION_HEADER, record.version().header.clone());
+        headers.insert(VERSION_HEADER, record.version().header.clone());
     }
-    Response::from_parts(parts, ResponseBody::Relay(Box::new(Relay::new(body, lease, record))))
+    let mut response = Response::new(ResponseBody::Relay(Box::new(Relay::new(lease, request, record))));
+    *response.status_mut() = head.status;
+    *response.headers_mut() = headers;
+    response
 }

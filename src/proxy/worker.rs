@@ -12,7 +12,8 @@ use arc_swap::{ArcSwap, Cache};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::connection::{self, ClientConn};
-use super::upstream::Pools;
+use super::pool::Pools;
+use super::upstream::Scratch;
 use crate::routing::ids::EnvironmentId;
 use crate::routing::table::{RoutingTable, SharedTable};
 use crate::telemetry::access::AccessLog;
@@ -72,6 +73,7 @@ pub(super) struct Worker {
     pub index: usize,
     pub shared: Arc<Shared>,
     pub pools: Pools,
+    pub scratch: Scratch,
     caches: RefCell<Caches>,
     random: Cell<u64>,
     connections: RefCell<HashMap<u64, Rc<ClientConn>>>,
@@ -93,6 +95,7 @@ impl Worker {
             index,
             shared,
             pools: Pools::default(),
+            scratch: Scratch::default(),
             caches: RefCell::new(caches),
             random: Cell::new(seed()),
             connections: RefCell::default(),
