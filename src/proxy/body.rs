@@ -190,11 +190,15 @@ pub(super) struct Relay {
     /// What the endpoint has not yet taken of the request; it goes on beside the response.
     request: RequestBody,
     record: Record,
+    /// When all of it was here, where that is known before it is passed on: a clock costs more than a field.
+    received: Option<Instant>,
 }
 
 impl Relay {
-    pub fn new(lease: Lease, request: RequestBody, record: Record) -> Self {
-        Self { lease: Some(lease), request, record }
+    /// `now` is when the head came.
+    pub fn new(lease: Lease, request: RequestBody, record: Record, now: Instant) -> Self {
+        let received = lease.upstream_ref().has_received_all().then_some(now);
+        Self { lease: Some(lease), request, record, received }
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -248,7 +252,7 @@ impl Relay {
     }
 
     fn finish(&mut self) {
-        let now = Instant::now();
+        let now = self.received.unwrap_or_else(Instant::now);
         self.record.complete(now);
         if let Some(lease) = self.lease.take() {
             lease.give_back(now);

@@ -24,7 +24,7 @@ use super::headers::Forwarded;
 use super::interim::Interim;
 use super::io::ClientIo;
 use super::serve::serve;
-use super::worker::Worker;
+use super::worker::{ProxyOptions, Worker};
 use crate::routing::ids::EnvironmentId;
 use crate::telemetry::counters::ErrorCode;
 
@@ -52,6 +52,8 @@ pub(super) struct ClientConn {
     patience: Cell<Duration>,
     /// The deadline has passed; whoever waits takes this and gives up.
     expired: Cell<bool>,
+    /// How long it may be idle; as of the last request.
+    keep_alive: Cell<Duration>,
     pub interim: Interim,
     /// Why the request body could not be sent whole.
     pub request_fault: Cell<Option<ErrorCode>>,
@@ -78,7 +80,8 @@ enum End {
 impl ClientConn {
     pub fn new(worker: Rc<Worker>, environment: EnvironmentId, peer: SocketAddr) -> Rc<Self> {
         let now = Instant::now();
-        let head_timeout = worker.snapshot().options.head_timeout;
+        let snapshot = worker.snapshot();
+        let ProxyOptions { head_timeout, keep_alive_timeout, .. } = *snapshot.options;
         Rc::new(Self {
             environment,
             peer,
@@ -89,6 +92,7 @@ impl ClientConn {
             deadline: Cell::new(now + head_timeout),
             patience: Cell::new(head_timeout),
             expired: Cell::new(false),
+            keep_alive: Cell::new(keep_alive_timeout),
             interim: Interim::default(),
             request_fault: Cell::new(None),
             awaits_client: Cell::new(false),
@@ -123,7 +127,7 @@ impl ClientConn {
             // The end of the exchange, unless the client was slow to take the rest.
             let end = self.ended.get();
             let now = if self.flush_blocked.replace(false) { Instant::now() } else { end };
-            self.wait(now, self.worker.snapshot().options.keep_alive_timeout);
+            self.wait(now, self.keep_alive.get());
         }
     }
 
@@ -132,13 +136,14 @@ impl ClientConn {
         self.flush_blocked.set(true);
     }
 
-    pub fn begin_exchange(&self, now: Instant) {
+    pub fn begin_exchange(&self, now: Instant, options: &ProxyOptions) {
         self.phase.set(Phase::Exchange);
         self.started.set(now);
         self.unflushed.set(true);
         self.request_fault.set(None);
         self.awaits_client.set(false);
-        self.wait(now, self.worker.snapshot().options.head_timeout);
+        self.keep_alive.set(options.keep_alive_timeout);
+        self.wait(now, options.head_timeout);
     }
 
     /// From now on, give up after `patience` without progress.

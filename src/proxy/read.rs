@@ -22,13 +22,7 @@ use crate::routing::table::{Agent, Head};
 use crate::telemetry::access::AccessRecord;
 use crate::telemetry::counters::ErrorCode;
 
-pub(super) fn head<'a>(
-    parts: &'a request::Parts,
-    host: &'a Host,
-    conn: &ClientConn,
-    json: Option<&'a serde_json::Value>,
-    nonce: u64,
-) -> Head<'a> {
+pub(super) fn head<'a>(parts: &'a request::Parts, host: &'a Host, conn: &ClientConn, nonce: u64) -> Head<'a> {
     Head {
         method: &parts.method,
         host: host.name(),
@@ -36,7 +30,7 @@ pub(super) fn head<'a>(
         query: parts.uri.query(),
         headers: &parts.headers,
         client: conn.peer.ip(),
-        json,
+        json: None,
         nonce,
     }
 }
@@ -50,7 +44,7 @@ pub(super) struct Host {
 
 impl Host {
     pub fn new(value: Option<HeaderValue>) -> Self {
-        let authority = value.as_ref().and_then(|value| value.to_str().ok()).unwrap_or("").as_bytes();
+        let authority = value.as_ref().map_or(&[][..], HeaderValue::as_bytes);
         let name_bytes = match memchr::memrchr(b':', authority) {
             // The colons of an IPv6 literal stand inside its brackets.
             Some(colon) if !authority[colon..].contains(&b']') => colon,
@@ -146,12 +140,12 @@ pub(super) fn declared_length(parts: &request::Parts) -> u64 {
 }
 
 /// Whether the key may be in the body: no source before the first `json:` one is present.
-pub(super) fn wants_json(agent: &Agent, parts: &request::Parts, host: &Host, conn: &ClientConn) -> bool {
-    if !agent.key_wants_json || !parts.headers.get(CONTENT_TYPE).is_some_and(|value| is_json(value.as_bytes())) {
+pub(super) fn wants_json(agent: &Agent, head: &Head<'_>) -> bool {
+    if !agent.key_wants_json || !head.headers.get(CONTENT_TYPE).is_some_and(|value| is_json(value.as_bytes())) {
         return false;
     }
     let before = agent.key.iter().take_while(|source| !matches!(source, Attribute::Json(_))).count();
-    key::find(&agent.key[..before], &head(parts, host, conn, None, 0)).is_none()
+    key::find(&agent.key[..before], head).is_none()
 }
 
 fn is_json(content_type: &[u8]) -> bool {

@@ -56,7 +56,7 @@ pub(super) async fn send(
     // HTTP/1.0 knows no interim answers. Where the client waits for `100 Continue`, so do we: the endpoint may
     // refuse before the body is sent.
     let forward_interim = parts.version == Version::HTTP_11;
-    let waits = forward_interim && parts.headers.contains_key(EXPECT);
+    let waits = forward_interim && !body.is_empty() && parts.headers.contains_key(EXPECT);
     let fixed_host = match &agent.spec.exchange.host {
         HostPolicy::Fixed(name) => HeaderValue::from_str(name).ok(),
         HostPolicy::Pass | HostPolicy::Endpoint => None,

@@ -264,6 +264,11 @@ impl Upstream {
         matches!(self.reading, Reading::Ended)
     }
 
+    /// What is left of the response has arrived, as far as that can be told.
+    pub fn has_received_all(&self) -> bool {
+        self.body_left() == Some(self.input.len() as u64)
+    }
+
     /// What is left of the response body, where that is known.
     pub fn body_left(&self) -> Option<u64> {
         match &self.reading {
