@@ -72,7 +72,7 @@ impl Forwarded {
             return self.append(out, host, headers);
         }
         let mut last = self.last.borrow_mut();
-        if !last.as_ref().is_some_and(|(known, _)| known.as_ref() == host) {
+        if last.as_ref().is_none_or(|(known, _)| known.as_ref() != host) {
             let mut block = Vec::new();
             self.append(&mut block, host, &HeaderMap::new());
             *last = Some((host.cloned(), block));
