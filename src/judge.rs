@@ -17,7 +17,8 @@
 //! - Every guard is a yes/no question to each request (failed? slower than the limit?).
 //! - Missing data is [`Verdict::Hold`]: never a breach, never a pass.
 //! - A breach is latched: a later look cannot miss it. A deployment that goes on after one (an operator's
-//!   resume) takes a new [`Judge`], and with it a new allowance of false alarms; so does a restarted process.
+//!   resume) takes a new [`Judge`], and with it a new allowance of false alarms.
+//! - A restarted process goes on with the evidence of the old one, from a [`Checkpoint`].
 //! - Memory is O(1) per anytime-valid guard, and bounded per window (`judge/window.rs`).
 //!
 //! Left out: what to do about a verdict (`control`), guards on outside figures, and cohorts. Requests are
@@ -27,6 +28,7 @@
 //! last, and a fixed limit on latency sees them in a row. A comparison with stable sees the same on both sides.
 
 mod against;
+mod checkpoint;
 mod counts;
 mod evidence;
 mod explain;
@@ -43,6 +45,7 @@ mod window;
 
 use std::time::Duration;
 
+pub use checkpoint::Checkpoint;
 pub use counts::{Counts, Tally};
 pub use guard::{GuardError, GuardSpec, GuardTest, Limit};
 pub use metric::{Metric, Unit, UnknownMetric};
@@ -65,6 +68,26 @@ impl Judge {
             watches: guards.iter().map(|guard| Watch::new(*guard, canary, stable)).collect(),
             windows: Windows::new(guards, canary, now),
         }
+    }
+
+    /// Goes on from what another judge remembered (`judge/checkpoint.rs`); guards that it did not have begin afresh.
+    pub fn resume(
+        checkpoint: &Checkpoint,
+        guards: &[GuardSpec],
+        canary: &Counts,
+        stable: &Counts,
+        now: Duration,
+    ) -> Self {
+        let watch = |guard: &GuardSpec| match checkpoint.of(guard) {
+            Some(memory) => Watch::resume(*guard, memory, canary, stable),
+            None => Watch::new(*guard, canary, stable),
+        };
+        Self { watches: guards.iter().map(watch).collect(), windows: Windows::new(guards, canary, now) }
+    }
+
+    /// What to keep for [`Judge::resume`].
+    pub fn checkpoint(&self) -> Checkpoint {
+        Checkpoint { guards: self.watches.iter().map(Watch::memory).collect() }
     }
 
     /// Takes in the cumulative counts as of `now`. Nothing that came since the last look is lost,

@@ -49,8 +49,10 @@
 //!
 //! Without a single request to stable, ever, nothing is known and nothing is judged.
 
+use serde::{Deserialize, Serialize};
+
 use super::evidence::{
-    ALTERNATIVES, Evidence, LogFactors, Odds, alternatives, log_threshold, share_of_threshold, within_margin,
+    ALTERNATIVES, Evidence, LogFactors, Odds, alternatives, share_of_threshold, threshold, within_margin,
 };
 use super::{Tally, interval};
 
@@ -77,90 +79,116 @@ const NULL_RATE_MAX: f64 = 0.9;
 pub(super) struct AgainstTest {
     margin: f64,
     alpha: f64,
+    memory: Memory,
+    /// Whether stable is silent, and what the canary is tested against meanwhile.
+    silence: Option<Reference>,
+}
+
+/// All that the test remembers of the past.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Memory {
     blocks: Evidence,
     block: Block,
     expected: Expected,
     ratio: Ratio,
     alone: Evidence,
-    /// Whether stable is silent, and what the canary is tested against meanwhile.
-    silence: Option<Reference>,
     /// All that is known of stable.
     history: Tally,
     judged: u64,
 }
 
-impl AgainstTest {
+impl Memory {
     /// `history` is what stable did before; it shapes expectations only.
-    pub(super) fn new(margin: f64, confidence: f64, history: Tally) -> Self {
+    pub(super) fn of(history: Tally) -> Self {
         Self {
-            margin: margin.max(0.0),
-            alpha: (1.0 - confidence).clamp(1e-12, 1.0),
             blocks: Evidence::new(),
             block: Block::default(),
             expected: Expected::from(history),
             ratio: Ratio { stable: 1.0, canary: 1.0 },
             alone: Evidence::new(),
-            silence: None,
             history,
             judged: 0,
         }
+    }
+}
+
+impl AgainstTest {
+    pub(super) fn new(margin: f64, confidence: f64, memory: Memory) -> Self {
+        Self { margin: margin.max(0.0), alpha: (1.0 - confidence).clamp(1e-12, 1.0), memory, silence: None }
+    }
+
+    pub(super) fn memory(&self) -> Memory {
+        self.memory.clone()
     }
 
     /// Takes in what ended since the last look.
     pub(super) fn take(&mut self, canary: Tally, stable: Tally) {
         if stable.requests > 0 {
             self.silence = None;
-            self.history = self.history.plus(stable);
-            let forgotten = self.block.add_stable(stable);
-            self.expected.take(forgotten);
+            self.memory.history = self.memory.history.plus(stable);
+            let forgotten = self.memory.block.add_stable(stable);
+            self.memory.expected.take(forgotten);
         }
-        self.block.canary = self.block.canary.plus(canary);
-        if self.block.canary.requests == 0 {
+        self.memory.block.canary = self.memory.block.canary.plus(canary);
+        if self.memory.block.canary.requests == 0 {
             return;
         }
-        if self.block.stable().requests > 0 {
-            if self.block.is_ready(&self.ratio) {
+        if self.memory.block.stable().requests > 0 {
+            if self.memory.block.is_ready(&self.memory.ratio) {
                 self.judge_block();
             }
-        } else if self.silence.is_some() || self.block.canary.requests as f64 >= self.ratio.patience() {
+        } else if self.silence.is_some() || self.memory.block.canary.requests as f64 >= self.memory.ratio.patience() {
             self.judge_alone();
         }
     }
 
+    pub(super) fn is_reached(&self) -> bool {
+        self.values().iter().any(|(value, threshold)| value >= threshold)
+    }
+
+    /// Of the test in blocks and of that without stable, each with its threshold.
+    fn values(&self) -> [(f64, f64); 2] {
+        let confidence = 1.0 - self.alpha;
+        [
+            (self.memory.blocks.value(), threshold(confidence, 2.0)),
+            (self.memory.alone.value(), threshold(confidence, 4.0)),
+        ]
+    }
+
     /// From 0 to 1, on the logarithm's scale; a breach at 1.
     pub(super) fn evidence(&self) -> f64 {
-        let confidence = 1.0 - self.alpha;
-        let blocks = share_of_threshold(self.blocks.log_value(), log_threshold(confidence, 2.0));
-        blocks.max(share_of_threshold(self.alone.log_value(), log_threshold(confidence, 4.0)))
+        let [blocks, alone] = self.values();
+        share_of_threshold(blocks.0, blocks.1).max(share_of_threshold(alone.0, alone.1))
     }
 
     /// Canary requests that were compared with something.
     pub(super) fn judged(&self) -> u64 {
-        self.judged
+        self.memory.judged
     }
 
     /// How many requests of stable come with `canary` requests, as has been usual; none while it is silent.
     pub(super) fn usual_stable(&self, canary: u64) -> u64 {
-        if self.silence.is_some() { 0 } else { (self.ratio.stable_per_canary() * canary as f64).ceil() as u64 }
+        if self.silence.is_some() { 0 } else { (self.memory.ratio.stable_per_canary() * canary as f64).ceil() as u64 }
     }
 
     fn judge_block(&mut self) {
-        let block = std::mem::take(&mut self.block);
+        let block = std::mem::take(&mut self.memory.block);
         let (canary, stable) = (block.canary, block.stable());
-        let factors = block_factors(self.expected.rate(), self.margin, canary, stable);
-        self.blocks.take(canary.requests, &factors);
-        self.expected.take(stable);
-        self.ratio.take(canary.requests, stable.requests);
-        self.judged = self.judged.saturating_add(canary.requests);
+        let factors = block_factors(self.memory.expected.rate(), self.margin, canary, stable);
+        self.memory.blocks.take(canary, &factors);
+        self.memory.expected.take(stable);
+        self.memory.ratio.take(canary.requests, stable.requests);
+        self.memory.judged = self.memory.judged.saturating_add(canary.requests);
     }
 
     fn judge_alone(&mut self) {
-        let canary = std::mem::take(&mut self.block).canary;
-        let (history, margin, alpha) = (self.history, self.margin, self.alpha / 4.0);
+        let canary = std::mem::take(&mut self.memory.block).canary;
+        let (history, margin, alpha) = (self.memory.history, self.margin, self.alpha / 4.0);
         let reference = self.silence.get_or_insert_with(|| Reference::of(history, margin, alpha));
         let Some(odds) = &reference.odds else { return };
-        self.alone.take(canary.requests, &odds.log_factors(canary));
-        self.judged = self.judged.saturating_add(canary.requests);
+        self.memory.alone.take(canary, &odds.log_factors(canary));
+        self.memory.judged = self.memory.judged.saturating_add(canary.requests);
     }
 }
 
@@ -178,7 +206,8 @@ impl Reference {
 }
 
 /// What waits to be compared.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Block {
     canary: Tally,
     stable_before: Tally,
@@ -208,7 +237,7 @@ impl Block {
 }
 
 /// Stable's rate as its recent past leads one to expect it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Expected(Tally);
 
 impl From<Tally> for Expected {
@@ -234,7 +263,7 @@ impl Expected {
 }
 
 /// How many requests of stable usually come to one of the canary.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Ratio {
     stable: f64,
     canary: f64,
@@ -364,7 +393,7 @@ mod tests {
 
     #[test]
     fn a_canary_waits_for_stable_and_is_judged_alone_only_after_an_unusual_silence() {
-        let mut test = AgainstTest::new(0.01, 0.999, Tally::new(100_000, 500));
+        let mut test = AgainstTest::new(0.01, 0.999, Memory::of(Tally::new(100_000, 500)));
         for _ in 0..100 {
             test.take(Tally::new(1, 0), Tally::new(3, 0));
         }
@@ -382,7 +411,7 @@ mod tests {
 
     #[test]
     fn with_no_word_of_stable_ever_nothing_is_judged() {
-        let mut test = AgainstTest::new(0.01, 0.999, Tally::default());
+        let mut test = AgainstTest::new(0.01, 0.999, Memory::of(Tally::default()));
         for _ in 0..1_000 {
             test.take(Tally::new(1, 1), Tally::default());
         }
@@ -391,10 +420,10 @@ mod tests {
 
     #[test]
     fn stable_that_waits_for_a_canary_is_bounded() {
-        let mut test = AgainstTest::new(0.01, 0.999, Tally::default());
+        let mut test = AgainstTest::new(0.01, 0.999, Memory::of(Tally::default()));
         for _ in 0..100_000 {
             test.take(Tally::default(), Tally::new(1, 0));
         }
-        assert!(test.block.stable().requests <= 2 * STABLE_KEPT);
+        assert!(test.memory.block.stable().requests <= 2 * STABLE_KEPT);
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{GuardSpec, GuardTest, Limit, Metric};
 use crate::telemetry::stats::{Distribution, Totals};
 
@@ -39,7 +41,7 @@ impl From<&Totals> for Counts {
 }
 
 /// The answers to a yes/no question: of `requests`, `bad` said yes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     pub requests: u64,
     /// Never more than `requests`.

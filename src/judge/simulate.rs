@@ -7,7 +7,6 @@
 //! after the rollback was decided, and rates that drift (the room's tests have those).
 
 mod plan;
-mod random;
 mod report;
 mod world;
 
@@ -15,9 +14,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::Verdict;
+use crate::random::Random;
 
 pub use plan::{DetectionPlan, FalseAlarmPlan, Plan, Traffic};
-pub use random::Random;
 pub use report::{DetectionRow, FalseAlarmRow, Quantiles, Report};
 
 use world::World;

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::against::AgainstTest;
+use super::against::{self, AgainstTest};
+use super::checkpoint::{self, GuardMemory, TestMemory};
 use super::counts::{Question, Timing, allowed_share};
-use super::evidence::AboveTest;
+use super::evidence::{AboveTest, Evidence};
 use super::threshold::{BAD_TO_BREACH_MAX, Threshold};
 use super::window::Windows;
 use super::{Counts, Figures, GuardSpec, GuardTest, Metric, Reading, Tally, Unit, Verdict, explain, interval};
@@ -31,27 +32,20 @@ pub(super) struct Watch {
     breached: bool,
 }
 
-/// A version's answers: at the beginning, and as of the last look.
+/// A version's answers: since the trial began, and the counter's as of the last look.
 #[derive(Clone, Copy, Debug)]
 struct Side {
-    start: Tally,
+    since_start: Tally,
     latest: Tally,
 }
 
 impl Side {
-    fn new(start: Tally) -> Self {
-        Self { start, latest: start }
-    }
-
     /// Returns what is new.
     fn advance(&mut self, to: Tally) -> Tally {
         let new = to.since(self.latest);
         self.latest = to;
+        self.since_start = self.since_start.plus(new);
         new
-    }
-
-    fn since_start(&self) -> Tally {
-        self.latest.since(self.start)
     }
 }
 
@@ -63,32 +57,82 @@ enum Test {
     Against(Box<AgainstTest>),
 }
 
-impl Watch {
-    pub(super) fn new(guard: GuardSpec, canary: &Counts, stable: &Counts) -> Self {
-        let question = Question::of(&guard);
-        let (canary_start, stable_start) = (question.ask(canary), question.ask(stable));
-        let test = match guard.test {
-            GuardTest::Windowed { limit, window, min_requests } => Test::Window(Threshold {
+impl Test {
+    /// Memory of another kind of test than the guard's is none.
+    fn of(guard: &GuardSpec, memory: &TestMemory) -> Self {
+        match guard.test {
+            GuardTest::Windowed { limit, window, min_requests } => Self::Window(Threshold {
                 allowed: allowed_share(guard.metric, limit),
                 span: window,
                 min_requests: min_requests.max(1),
             }),
             GuardTest::Above { limit, confidence } => {
-                Test::Above(AboveTest::new(allowed_share(guard.metric, limit), confidence))
+                let evidence = match memory {
+                    TestMemory::Above(evidence) => evidence.clone(),
+                    _ => Evidence::new(),
+                };
+                Self::Above(AboveTest::new(allowed_share(guard.metric, limit), confidence, evidence))
             }
             GuardTest::WorseThanStable { margin, confidence, .. } => {
-                Test::Against(Box::new(AgainstTest::new(margin, confidence, stable_start)))
+                let memory = match memory {
+                    TestMemory::Against(memory) => against::Memory::clone(memory),
+                    _ => against::Memory::of(Tally::default()),
+                };
+                Self::Against(Box::new(AgainstTest::new(margin, confidence, memory)))
+            }
+        }
+    }
+}
+
+impl Watch {
+    pub(super) fn new(guard: GuardSpec, canary: &Counts, stable: &Counts) -> Self {
+        let test = match guard.test {
+            GuardTest::Windowed { .. } => TestMemory::Window,
+            GuardTest::Above { .. } => TestMemory::Above(Evidence::new()),
+            GuardTest::WorseThanStable { .. } => {
+                TestMemory::Against(Box::new(against::Memory::of(Question::of(&guard).ask(stable))))
             }
         };
+        let none = Tally::default();
+        let blank = GuardMemory {
+            guard: checkpoint::name(&guard),
+            canary: none,
+            stable: none,
+            step_began_at: 0,
+            breached: false,
+            test,
+        };
+        Self::resume(guard, &blank, canary, stable)
+    }
+
+    /// Goes on from what is remembered; the counts are the baselines of what is to come.
+    pub(super) fn resume(guard: GuardSpec, memory: &GuardMemory, canary: &Counts, stable: &Counts) -> Self {
+        let question = Question::of(&guard);
+        let side = |since_start, counts| Side { since_start, latest: question.ask(counts) };
         Self {
             guard,
             question,
-            test,
-            canary: Side::new(canary_start),
-            stable: Side::new(stable_start),
+            test: Test::of(&guard, &memory.test),
+            canary: side(memory.canary, canary),
+            stable: side(memory.stable, stable),
             in_flight_max: canary.in_flight,
-            step_began_at: 0,
-            breached: false,
+            step_began_at: memory.step_began_at,
+            breached: memory.breached,
+        }
+    }
+
+    pub(super) fn memory(&self) -> GuardMemory {
+        GuardMemory {
+            guard: checkpoint::name(&self.guard),
+            canary: self.canary.since_start,
+            stable: self.stable.since_start,
+            step_began_at: self.step_began_at,
+            breached: self.breached,
+            test: match &self.test {
+                Test::Window(_) => TestMemory::Window,
+                Test::Above(test) => TestMemory::Above(test.memory()),
+                Test::Against(test) => TestMemory::Against(Box::new(test.memory())),
+            },
         }
     }
 
@@ -99,11 +143,11 @@ impl Watch {
             Test::Window(threshold) => threshold.is_exceeded(windows.tally(threshold.span, self.question, now)),
             Test::Above(test) => {
                 test.take(new);
-                test.evidence() >= 1.0
+                test.is_reached()
             }
             Test::Against(test) => {
                 test.take(new, self.stable.advance(self.question.ask(stable)));
-                test.evidence() >= 1.0
+                test.is_reached()
             }
         };
         self.breached |= breached;
@@ -156,7 +200,7 @@ impl Watch {
     fn judged(&self) -> u64 {
         match &self.test {
             Test::Against(test) => test.judged(),
-            Test::Window(_) | Test::Above(_) => self.canary.since_start().requests,
+            Test::Window(_) | Test::Above(_) => self.canary.since_start.requests,
         }
     }
 
@@ -197,7 +241,7 @@ impl Watch {
     fn above_reading(&self, test: &AboveTest) -> Reading {
         let GuardTest::Above { limit, confidence } = self.guard.test else { return self.blank_reading(Unit::Share) };
         Reading {
-            canary: anytime_figures(self.canary.since_start(), confidence),
+            canary: anytime_figures(self.canary.since_start, confidence),
             limit: Some(allowed_share(self.guard.metric, limit)),
             evidence: test.evidence(),
             bad_to_breach: bad_to_breach(test.clone(), |test| {
@@ -212,9 +256,9 @@ impl Watch {
         let GuardTest::WorseThanStable { margin, confidence, .. } = self.guard.test else {
             return self.blank_reading(Unit::Share);
         };
-        let stable = anytime_figures(self.stable.since_start(), confidence);
+        let stable = anytime_figures(self.stable.since_start, confidence);
         Reading {
-            canary: anytime_figures(self.canary.since_start(), confidence),
+            canary: anytime_figures(self.canary.since_start, confidence),
             limit: stable.estimate.map(|rate| rate + margin),
             stable: Some(stable),
             evidence: test.evidence(),
