@@ -32,6 +32,7 @@ mod checkpoint;
 mod counts;
 mod evidence;
 mod explain;
+mod feed;
 mod guard;
 mod interval;
 mod metric;
@@ -47,6 +48,7 @@ use std::time::Duration;
 
 pub use checkpoint::Checkpoint;
 pub use counts::{Counts, Tally};
+pub use feed::Feed;
 pub use guard::{GuardError, GuardSpec, GuardTest, Limit};
 pub use metric::{Metric, Unit, UnknownMetric};
 pub use reading::{Figures, Reading, Verdict, overall};

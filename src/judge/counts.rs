@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::metric::Figure;
 use super::{GuardSpec, GuardTest, Limit, Metric};
 use crate::telemetry::stats::{Distribution, Totals};
 
@@ -77,6 +78,30 @@ impl Tally {
     }
 }
 
+/// A yes/no question whose answers are counted as such. Another one (a broken stream, a refused tool) is a variant
+/// here with its count in [`Counts`] and a name in `judge/metric.rs`; windows and tests take it as it comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Share {
+    Failed,
+}
+
+impl Share {
+    pub(super) const ALL: [Self; 1] = [Self::Failed];
+
+    pub(super) fn of(self, counts: &Counts) -> Tally {
+        match self {
+            Self::Failed => Tally::new(counts.judged, counts.errors),
+        }
+    }
+
+    /// What a yes is called in a sentence: "3 of 100 requests …".
+    pub(super) fn as_words(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// Which histogram a latency metric reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Timing {
@@ -86,10 +111,9 @@ pub(super) enum Timing {
 
 impl Timing {
     pub(super) fn of(metric: Metric) -> Option<Self> {
-        match metric {
-            Metric::ErrorRate => None,
-            Metric::TtfbP95 => Some(Self::FirstByte),
-            Metric::LatencyP50 | Metric::LatencyP90 | Metric::LatencyP95 | Metric::LatencyP99 => Some(Self::Total),
+        match metric.figure() {
+            Figure::Share(_) => None,
+            Figure::Quantile(timing, _) => Some(timing),
         }
     }
 }
@@ -97,7 +121,7 @@ impl Timing {
 /// What a guard asks of each request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Question {
-    Failed,
+    Share(Share),
     /// To the histogram's precision, in the version's favour: up to 6 % above the limit is not yet slower.
     SlowerThan(Timing, Duration),
 }
@@ -105,7 +129,10 @@ pub(super) enum Question {
 impl Question {
     /// A latency guard without a duration (the configuration refuses it) finds nothing slow.
     pub(super) fn of(guard: &GuardSpec) -> Self {
-        let Some(timing) = Timing::of(guard.metric) else { return Self::Failed };
+        let timing = match guard.metric.figure() {
+            Figure::Share(share) => return Self::Share(share),
+            Figure::Quantile(timing, _) => timing,
+        };
         let limit = match guard.test {
             GuardTest::Windowed { limit: Limit::Duration(limit), .. }
             | GuardTest::Above { limit: Limit::Duration(limit), .. }
@@ -117,7 +144,7 @@ impl Question {
 
     pub(super) fn ask(self, counts: &Counts) -> Tally {
         match self {
-            Self::Failed => Tally::new(counts.judged, counts.errors),
+            Self::Share(share) => share.of(counts),
             Self::SlowerThan(Timing::Total, limit) => slower(&counts.latency, limit),
             Self::SlowerThan(Timing::FirstByte, limit) => slower(&counts.first_byte, limit),
         }
@@ -156,7 +183,7 @@ mod tests {
         }
         counts.first_byte.record(Duration::from_millis(50));
         let limit = Duration::from_secs(1);
-        assert_eq!(Question::Failed.ask(&counts), Tally::new(3, 1));
+        assert_eq!(Question::Share(Share::Failed).ask(&counts), Tally::new(3, 1));
         assert_eq!(Question::SlowerThan(Timing::Total, limit).ask(&counts), Tally::new(3, 2));
         assert_eq!(Question::SlowerThan(Timing::FirstByte, limit).ask(&counts), Tally::new(1, 0));
         assert_eq!(Question::SlowerThan(Timing::Total, Duration::MAX).ask(&counts), Tally::new(3, 0));

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::metric::Figure;
 use super::watch::REQUESTS_TO_PASS;
 use super::{Figures, GuardSpec, GuardTest, Limit, Reading, Unit, Verdict};
 
@@ -70,11 +71,11 @@ fn why_held(reading: &Reading, judged_in_step: u64) -> String {
 fn figures(reading: &Reading, figures: &Figures) -> String {
     let Some(estimate) = figures.estimate else { return "no requests".to_owned() };
     let Figures { requests, bad, .. } = figures;
-    let bad = if reading.guard.metric.quantile().is_some() {
-        format!("{bad} of {requests} requests too slow")
-    } else {
-        format!("{bad} of {requests} requests failed")
+    let how = match reading.guard.metric.figure() {
+        Figure::Share(share) => share.as_words(),
+        Figure::Quantile(..) => "too slow",
     };
+    let bad = format!("{bad} of {requests} requests {how}");
     match reading.unit {
         Unit::Share => format!("{} ({bad})", percent(estimate)),
         Unit::Duration => format!("{} ({bad})", time(Duration::try_from_secs_f64(estimate).unwrap_or_default())),

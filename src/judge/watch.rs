@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::against::{self, AgainstTest};
 use super::checkpoint::{self, GuardMemory, TestMemory};
-use super::counts::{Question, Timing, allowed_share};
+use super::counts::{Question, Share, Timing, allowed_share};
 use super::evidence::{AboveTest, Evidence};
 use super::threshold::{BAD_TO_BREACH_MAX, Threshold};
 use super::window::Windows;
@@ -156,7 +156,7 @@ impl Watch {
     /// By how much the requests in flight exceed their highest number so far. Counting those as good can only
     /// lower the evidence; see the room's page for why it is done.
     fn newly_pending(&mut self, in_flight: u64) -> u64 {
-        if self.question != Question::Failed {
+        if self.question != Question::Share(Share::Failed) {
             return 0;
         }
         let more = in_flight.saturating_sub(self.in_flight_max);

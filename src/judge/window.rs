@@ -13,8 +13,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::counts::{Question, Tally, Timing, slower};
-use super::{Counts, GuardSpec, GuardTest};
+use super::counts::{Question, Share, Timing, slower};
+use super::{Counts, GuardSpec, GuardTest, Tally};
 use crate::telemetry::stats::Distribution;
 
 const SLICES: u32 = 30;
@@ -36,7 +36,7 @@ impl Windows {
             }
         }
         for window in &mut windows {
-            window.latest = Mark::new(now, counts, window.keep);
+            window.latest.set(now, counts, window.keep);
         }
         Self(windows)
     }
@@ -81,18 +81,27 @@ impl Keep {
 #[derive(Clone, Debug, Default)]
 struct Mark {
     at: Duration,
-    answers: Tally,
+    /// By the place in `Share::ALL`.
+    answers: [Tally; Share::ALL.len()],
     latency: Option<Distribution>,
     first_byte: Option<Distribution>,
 }
 
 impl Mark {
-    fn new(at: Duration, counts: &Counts, keep: Keep) -> Self {
-        Self {
-            at,
-            answers: Question::Failed.ask(counts),
-            latency: keep.latency.then(|| counts.latency.clone()),
-            first_byte: keep.first_byte.then(|| counts.first_byte.clone()),
+    /// Into the buffers that it has: a look allocates nothing.
+    fn set(&mut self, at: Duration, counts: &Counts, keep: Keep) {
+        self.at = at;
+        self.answers = Share::ALL.map(|share| share.of(counts));
+        copy(&mut self.latency, keep.latency.then_some(&counts.latency));
+        copy(&mut self.first_byte, keep.first_byte.then_some(&counts.first_byte));
+    }
+
+    fn tally(&self, question: Question) -> Tally {
+        match question {
+            Question::Share(share) => self.answers[share as usize],
+            Question::SlowerThan(timing, limit) => {
+                self.times(timing).map_or_else(Tally::default, |times| slower(times, limit))
+            }
         }
     }
 
@@ -101,6 +110,16 @@ impl Mark {
             Timing::Total => self.latency.as_ref(),
             Timing::FirstByte => self.first_byte.as_ref(),
         }
+    }
+}
+
+fn copy(into: &mut Option<Distribution>, from: Option<&Distribution>) {
+    match (into, from) {
+        (Some(into), Some(from)) => {
+            into.counts.clone_from(&from.counts);
+            into.sum_us = from.sum_us;
+        }
+        (into, from) => *into = from.cloned(),
     }
 }
 
@@ -115,34 +134,39 @@ struct Window {
 
 impl Window {
     fn new(span: Duration, keep: Keep) -> Self {
-        Self { span, keep, marks: VecDeque::new(), latest: Mark::default() }
+        Self { span, keep, marks: VecDeque::with_capacity(MARKS_MAX + 1), latest: Mark::default() }
     }
 
     fn observe(&mut self, now: Duration, counts: &Counts) {
         let slice_is_over = self.marks.back().is_none_or(|last| now >= last.at + self.span / SLICES);
-        let latest = std::mem::replace(&mut self.latest, Mark::new(now, counts, self.keep));
         if slice_is_over {
-            self.marks.push_back(latest);
+            // A mark that is over gives its buffers to the new one.
+            let blank = if self.first_is_over(now) { self.marks.pop_front() } else { None };
+            self.marks.push_back(std::mem::replace(&mut self.latest, blank.unwrap_or_default()));
         }
-        while self.marks.get(1).is_some_and(|second| second.at + self.span <= now) || self.marks.len() > MARKS_MAX {
+        self.latest.set(now, counts, self.keep);
+        while self.first_is_over(now) || self.marks.len() > MARKS_MAX {
             self.marks.pop_front();
         }
+    }
+
+    fn first_is_over(&self, now: Duration) -> bool {
+        self.marks.get(1).is_some_and(|second| second.at + self.span <= now)
     }
 
     /// Where the window that ends `now` begins: the newest mark a span old, or else the oldest there is.
     fn start(&self, now: Duration) -> &Mark {
         let old_enough = |mark: &&Mark| mark.at + self.span <= now;
-        let newest = std::iter::once(&self.latest).chain(self.marks.iter().rev()).find(old_enough);
+        if old_enough(&&self.latest) {
+            return &self.latest;
+        }
+        // At most the first is old enough at a look, some more after it: few steps.
+        let newest = self.marks.iter().take_while(old_enough).last();
         newest.or(self.marks.front()).unwrap_or(&self.latest)
     }
 
     fn tally(&self, question: Question, now: Duration) -> Tally {
-        match question {
-            Question::Failed => self.latest.answers.since(self.start(now).answers),
-            Question::SlowerThan(timing, limit) => {
-                self.times(timing, now).map_or_else(Tally::default, |times| slower(&times, limit))
-            }
-        }
+        self.latest.tally(question).since(self.start(now).tally(question))
     }
 
     fn times(&self, timing: Timing, now: Duration) -> Option<Distribution> {
@@ -155,6 +179,7 @@ mod tests {
     use super::*;
 
     const SPAN: Duration = Duration::from_secs(300);
+    const FAILED: Question = Question::Share(Share::Failed);
 
     fn counts(judged: u64, errors: u64) -> Counts {
         Counts { judged, errors, ..Counts::default() }
@@ -162,7 +187,7 @@ mod tests {
 
     fn window() -> Window {
         let mut window = Window::new(SPAN, Keep::default());
-        window.latest = Mark::new(Duration::ZERO, &counts(1_000, 500), Keep::default());
+        window.latest.set(Duration::ZERO, &counts(1_000, 500), Keep::default());
         window
     }
 
@@ -173,10 +198,10 @@ mod tests {
     #[test]
     fn before_a_span_has_passed_it_holds_all_since_the_start() {
         let mut window = window();
-        assert_eq!(window.tally(Question::Failed, at(0)), Tally::default());
+        assert_eq!(window.tally(FAILED, at(0)), Tally::default());
         window.observe(at(10), &counts(1_010, 501));
         window.observe(at(200), &counts(1_100, 502));
-        assert_eq!(window.tally(Question::Failed, at(200)), Tally::new(100, 2));
+        assert_eq!(window.tally(FAILED, at(200)), Tally::new(100, 2));
     }
 
     #[test]
@@ -186,7 +211,7 @@ mod tests {
             // 100 requests, half of them errors, within second 777.
             let burst = if second >= 777 { 1 } else { 0 };
             window.observe(at(second), &counts(1_000 + 100 * burst, 500 + 50 * burst));
-            let seen = window.tally(Question::Failed, at(second));
+            let seen = window.tally(FAILED, at(second));
             if (777..777 + 300).contains(&second) {
                 assert_eq!(seen, Tally::new(100, 50), "second {second}");
             }
@@ -202,9 +227,9 @@ mod tests {
         let mut window = window();
         window.observe(at(1), &counts(1_100, 600));
         window.observe(at(5_000), &counts(1_110, 600));
-        assert_eq!(window.tally(Question::Failed, at(5_000)), Tally::new(10, 0));
+        assert_eq!(window.tally(FAILED, at(5_000)), Tally::new(10, 0));
         // No look for a span: nothing is known of it.
-        assert_eq!(window.tally(Question::Failed, at(6_000)), Tally::default());
+        assert_eq!(window.tally(FAILED, at(6_000)), Tally::default());
     }
 
     #[test]
