@@ -51,7 +51,7 @@ pub use counts::{Counts, Tally};
 pub use feed::Feed;
 pub use guard::{GuardError, GuardSpec, GuardTest, Limit};
 pub use metric::{Metric, Unit, UnknownMetric};
-pub use reading::{Figures, Reading, Verdict, overall};
+pub use reading::{Figures, Forecast, Reading, Verdict, overall};
 
 use watch::Watch;
 use window::Windows;
@@ -119,7 +119,12 @@ impl Judge {
         Verdict::all(self.watches.iter().map(|watch| watch.verdict(now, &self.windows)))
     }
 
-    /// One per guard, in the guards' order.
+    /// The reading of the first guard that is broken, if one is. Looks for nothing else: a rollback waits for it.
+    pub fn breach(&self, now: Duration) -> Option<Reading> {
+        self.watches.iter().find(|watch| watch.has_breached()).map(|watch| watch.reading(now, &self.windows))
+    }
+
+    /// One per guard, in the guards' order. Costs up to a millisecond each, for it looks ahead: not for every look.
     pub fn readings(&self, now: Duration) -> Vec<Reading> {
         self.watches.iter().map(|watch| watch.reading(now, &self.windows)).collect()
     }

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::num::NonZeroUsize;
 
 use super::{complain, say};
-use crate::judge::simulate::{self, Plan, Traffic};
+use crate::judge::simulate::{self, Plan};
 
 /// Threads at most: more only help where there are as many cores.
 const THREADS_MAX: NonZeroUsize = NonZeroUsize::new(64).expect("not 0");
@@ -73,16 +73,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 
 /// The published grid, where nothing else is asked for.
 fn plan(args: &Args) -> Plan {
-    let mut plan = Plan::default();
-    let is_own_grid = !(args.rates.is_empty() && args.traffic.is_empty() && args.shares.is_empty());
     let or = |given: &[f64], default: &[f64]| if given.is_empty() { default.to_vec() } else { given.to_vec() };
-    let paces = or(&args.traffic, &[20.0 / 3_600.0, 10.0, 5_000.0]);
-    let (shares, rates) = (or(&args.shares, &[0.01, 0.05, 0.25, 0.5]), or(&args.rates, &[0.001, 0.01, 0.05, 0.2]));
-    let grid = Plan::grid((args.margin, args.confidence), &paces, &shares, &rates);
-    plan.guards = grid.guards;
-    if is_own_grid {
-        plan.false_alarms.traffic = Traffic::grid(&paces, &shares, &rates);
-        plan.detection.traffic = plan.false_alarms.traffic.clone();
+    let (paces, shares) = (or(&args.traffic, &Plan::PACES), or(&args.shares, &Plan::SHARES));
+    let mut plan = Plan::grid((args.margin, args.confidence), &paces, &shares, &or(&args.rates, &Plan::RATES));
+    if args.rates.is_empty() && args.traffic.is_empty() && args.shares.is_empty() {
+        plan.detection.traffic = Plan::default().detection.traffic;
     }
     plan.detection.defects = or(&args.defects, &plan.detection.defects);
     (plan.false_alarms.runs, plan.detection.runs) = (args.runs, args.searches);

@@ -65,10 +65,10 @@ impl Watch {
         match self.judge.verdict(at) {
             Verdict::Hold => Judgement::Silent,
             Verdict::Pass => Judgement::Pass,
-            Verdict::Breach => {
-                let breached = self.readings(now).into_iter().find(|reading| reading.verdict == Verdict::Breach);
-                breached.map_or(Judgement::Silent, |reading| Judgement::Breach(Breach { reading: reading.into() }))
-            }
+            Verdict::Breach => self
+                .judge
+                .breach(at)
+                .map_or(Judgement::Silent, |reading| Judgement::Breach(Breach { reading: reading.into() })),
         }
     }
 

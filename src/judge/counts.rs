@@ -35,12 +35,6 @@ impl From<Totals> for Counts {
     }
 }
 
-impl From<&Totals> for Counts {
-    fn from(totals: &Totals) -> Self {
-        totals.clone().into()
-    }
-}
-
 /// The answers to a yes/no question: of `requests`, `bad` said yes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
@@ -86,8 +80,6 @@ pub(super) enum Share {
 }
 
 impl Share {
-    pub(super) const ALL: [Self; 1] = [Self::Failed];
-
     pub(super) fn of(self, counts: &Counts) -> Tally {
         match self {
             Self::Failed => Tally::new(counts.judged, counts.errors),
@@ -151,7 +143,7 @@ impl Question {
     }
 }
 
-pub(super) fn slower(times: &Distribution, limit: Duration) -> Tally {
+fn slower(times: &Distribution, limit: Duration) -> Tally {
     Tally::new(times.count(), times.above(limit))
 }
 

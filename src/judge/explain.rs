@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::metric::Figure;
 use super::watch::REQUESTS_TO_PASS;
-use super::{Figures, GuardSpec, GuardTest, Limit, Reading, Unit, Verdict};
+use super::{Figures, Forecast, GuardSpec, GuardTest, Limit, Reading, Unit, Verdict};
 
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -52,6 +52,9 @@ pub(super) fn sentence(reading: &Reading, judged_in_step: u64) -> String {
     };
     if let Some(more) = reading.bad_to_breach {
         text += &format!("; {more} more bad in a row would be a breach");
+        if let Some(Forecast { bad, requests }) = reading.forecast {
+            text += &format!(", as would {bad} in the next {requests}");
+        }
     }
     text
 }

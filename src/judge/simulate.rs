@@ -55,13 +55,13 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(usize, usize)) -> Report {
     let mut report = Report::new(plan);
     for traffic in &false_alarms.traffic {
         for excess in &false_alarms.excesses {
-            report.false_alarms.push(false_alarm_row(plan, *traffic, *excess, report.rows()));
+            report.false_alarms.push(false_alarm_row(plan, *traffic, *excess, report.false_alarms.len()));
             progress(report.rows(), rows);
         }
     }
     for traffic in &detection.traffic {
         for healthy in &detection.healthy_requests {
-            report.detection.extend(detection_rows(plan, *traffic, *healthy, report.rows()));
+            report.detection.extend(detection_rows(plan, *traffic, *healthy, report.detection.len()));
             progress(report.rows(), rows);
         }
     }
@@ -70,7 +70,7 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(usize, usize)) -> Report {
 
 fn false_alarm_row(plan: &Plan, traffic: Traffic, excess: f64, row: usize) -> FalseAlarmRow {
     let wanted = &plan.false_alarms;
-    let alarms = repeat(plan, wanted.runs, row, |random| {
+    let alarms = repeat(plan, wanted.runs, (0, row), |random| {
         let mut world = World::new(&plan.guards, traffic, 1, random);
         world.canary_rate = (traffic.stable_rate + excess).min(1.0);
         world.run_until(Duration::ZERO, |world| {
@@ -84,7 +84,7 @@ fn false_alarm_row(plan: &Plan, traffic: Traffic, excess: f64, row: usize) -> Fa
 /// One row for each defect. They share each run's healthy beginning, which is the longest part.
 fn detection_rows(plan: &Plan, traffic: Traffic, healthy: u64, row: usize) -> Vec<DetectionRow> {
     let wanted = &plan.detection;
-    let runs = repeat(plan, wanted.runs, row, |random| searches(plan, traffic, healthy, random));
+    let runs = repeat(plan, wanted.runs, (1, row), |random| searches(plan, traffic, healthy, random));
     let row = |(index, defect): (usize, &f64)| {
         let searches: Vec<Search> = runs.iter().map(|searches| searches[index]).collect();
         DetectionRow::new(traffic, healthy, *defect, &searches)
@@ -125,8 +125,9 @@ fn search(wanted: &DetectionPlan, defect: f64, mut world: World) -> Search {
 }
 
 /// Makes `runs` runs on the plan's threads, each with its own generator, and returns them in order.
-fn repeat<T: Send>(plan: &Plan, runs: u64, row: usize, run: impl Fn(Random) -> T + Sync) -> Vec<T> {
-    let generator = |index: usize| Random::new(plan.seed).fork(row as u64).fork(index as u64);
+fn repeat<T: Send>(plan: &Plan, runs: u64, (table, row): (u64, usize), run: impl Fn(Random) -> T + Sync) -> Vec<T> {
+    let of_row = Random::new(plan.seed).fork(table).fork(row as u64);
+    let generator = |index: usize| of_row.fork(index as u64);
     let next = AtomicUsize::new(0);
     let work = || {
         let mut mine = Vec::new();

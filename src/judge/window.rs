@@ -7,13 +7,13 @@
 //!
 //! Bound: a mark is taken when a slice has passed since the one before, and the mark after next lies a whole
 //! slice later, so at most two fall into a slice and [`MARKS_MAX`] into a window, whatever the rhythm of the
-//! looks. A mark is 48 bytes, and 3.8 KiB more for each histogram that some guard of this window reads: 4 KiB
-//! for error rates, at most 244 KiB for one histogram, commonly half of that. Guards of one span share a window.
+//! looks. A mark is some 100 bytes and 16 for each question, and 3.8 KiB more for each histogram that some guard of
+//! this window reads: 8 KiB for error rates, at most 250 KiB for one histogram, commonly half of that. Guards of one span share a window.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::counts::{Question, Share, Timing, slower};
+use super::counts::{Question, Timing};
 use super::{Counts, GuardSpec, GuardTest, Tally};
 use crate::telemetry::stats::Distribution;
 
@@ -29,14 +29,17 @@ impl Windows {
         let mut windows: Vec<Window> = Vec::new();
         for guard in guards {
             let GuardTest::Windowed { window: span, .. } = guard.test else { continue };
-            let keep = Keep::of(Timing::of(guard.metric));
-            match windows.iter_mut().find(|window| window.span == span) {
-                Some(window) => window.keep = window.keep.and(keep),
-                None => windows.push(Window::new(span, keep)),
-            }
+            let window = match windows.iter_mut().position(|window| window.span == span) {
+                Some(index) => &mut windows[index],
+                None => {
+                    windows.push(Window::new(span));
+                    windows.last_mut().expect("just pushed")
+                }
+            };
+            window.asks.add(Question::of(guard));
         }
         for window in &mut windows {
-            window.latest.set(now, counts, window.keep);
+            window.latest.set(now, counts, &window.asks);
         }
         Self(windows)
     }
@@ -60,20 +63,21 @@ impl Windows {
     }
 }
 
-/// Which histograms the marks hold.
-#[derive(Clone, Copy, Debug, Default)]
-struct Keep {
+/// What the guards of a window want to know.
+#[derive(Clone, Debug, Default)]
+struct Asks {
+    questions: Vec<Question>,
     latency: bool,
     first_byte: bool,
 }
 
-impl Keep {
-    fn of(timing: Option<Timing>) -> Self {
-        Self { latency: timing == Some(Timing::Total), first_byte: timing == Some(Timing::FirstByte) }
-    }
-
-    fn and(self, other: Self) -> Self {
-        Self { latency: self.latency || other.latency, first_byte: self.first_byte || other.first_byte }
+impl Asks {
+    fn add(&mut self, question: Question) {
+        if !self.questions.contains(&question) {
+            self.questions.push(question);
+        }
+        self.latency |= matches!(question, Question::SlowerThan(Timing::Total, _));
+        self.first_byte |= matches!(question, Question::SlowerThan(Timing::FirstByte, _));
     }
 }
 
@@ -81,28 +85,25 @@ impl Keep {
 #[derive(Clone, Debug, Default)]
 struct Mark {
     at: Duration,
-    /// By the place in `Share::ALL`.
-    answers: [Tally; Share::ALL.len()],
+    /// In the order of the questions.
+    tallies: Vec<Tally>,
+    /// For a reading's quantile.
     latency: Option<Distribution>,
     first_byte: Option<Distribution>,
 }
 
 impl Mark {
     /// Into the buffers that it has: a look allocates nothing.
-    fn set(&mut self, at: Duration, counts: &Counts, keep: Keep) {
+    fn set(&mut self, at: Duration, counts: &Counts, asks: &Asks) {
         self.at = at;
-        self.answers = Share::ALL.map(|share| share.of(counts));
-        copy(&mut self.latency, keep.latency.then_some(&counts.latency));
-        copy(&mut self.first_byte, keep.first_byte.then_some(&counts.first_byte));
+        self.tallies.clear();
+        self.tallies.extend(asks.questions.iter().map(|question| question.ask(counts)));
+        copy(&mut self.latency, asks.latency.then_some(&counts.latency));
+        copy(&mut self.first_byte, asks.first_byte.then_some(&counts.first_byte));
     }
 
-    fn tally(&self, question: Question) -> Tally {
-        match question {
-            Question::Share(share) => self.answers[share as usize],
-            Question::SlowerThan(timing, limit) => {
-                self.times(timing).map_or_else(Tally::default, |times| slower(times, limit))
-            }
-        }
+    fn tally(&self, index: usize) -> Tally {
+        self.tallies.get(index).copied().unwrap_or_default()
     }
 
     fn times(&self, timing: Timing) -> Option<&Distribution> {
@@ -126,15 +127,16 @@ fn copy(into: &mut Option<Distribution>, from: Option<&Distribution>) {
 #[derive(Clone, Debug)]
 struct Window {
     span: Duration,
-    keep: Keep,
+    asks: Asks,
     /// Oldest first; all older than `latest`. The first may be older than the span, the second is not.
     marks: VecDeque<Mark>,
     latest: Mark,
 }
 
 impl Window {
-    fn new(span: Duration, keep: Keep) -> Self {
-        Self { span, keep, marks: VecDeque::with_capacity(MARKS_MAX + 1), latest: Mark::default() }
+    fn new(span: Duration) -> Self {
+        let marks = VecDeque::with_capacity(MARKS_MAX + 1);
+        Self { span, asks: Asks::default(), marks, latest: Mark::default() }
     }
 
     fn observe(&mut self, now: Duration, counts: &Counts) {
@@ -144,7 +146,7 @@ impl Window {
             let blank = if self.first_is_over(now) { self.marks.pop_front() } else { None };
             self.marks.push_back(std::mem::replace(&mut self.latest, blank.unwrap_or_default()));
         }
-        self.latest.set(now, counts, self.keep);
+        self.latest.set(now, counts, &self.asks);
         while self.first_is_over(now) || self.marks.len() > MARKS_MAX {
             self.marks.pop_front();
         }
@@ -166,7 +168,8 @@ impl Window {
     }
 
     fn tally(&self, question: Question, now: Duration) -> Tally {
-        self.latest.tally(question).since(self.start(now).tally(question))
+        let asked = self.asks.questions.iter().position(|asked| *asked == question);
+        asked.map_or_else(Tally::default, |index| self.latest.tally(index).since(self.start(now).tally(index)))
     }
 
     fn times(&self, timing: Timing, now: Duration) -> Option<Distribution> {
@@ -177,6 +180,7 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::judge::counts::Share;
 
     const SPAN: Duration = Duration::from_secs(300);
     const FAILED: Question = Question::Share(Share::Failed);
@@ -186,8 +190,9 @@ mod tests {
     }
 
     fn window() -> Window {
-        let mut window = Window::new(SPAN, Keep::default());
-        window.latest.set(Duration::ZERO, &counts(1_000, 500), Keep::default());
+        let mut window = Window::new(SPAN);
+        window.asks.add(FAILED);
+        window.latest.set(Duration::ZERO, &counts(1_000, 500), &window.asks);
         window
     }
 

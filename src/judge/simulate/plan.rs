@@ -86,6 +86,13 @@ fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S
 }
 
 impl Plan {
+    /// The published grid, in requests per second …
+    pub const PACES: [f64; 3] = [20.0 / 3_600.0, 10.0, 5_000.0];
+    /// … canary's shares …
+    pub const SHARES: [f64; 4] = [0.01, 0.05, 0.25, 0.5];
+    /// … and stable's error rates.
+    pub const RATES: [f64; 4] = [0.001, 0.01, 0.05, 0.2];
+
     /// The guard of the published table against these versions; every combination of traffic, share and rate is judged
     /// for false alarms, and for detection.
     pub fn grid(
@@ -101,8 +108,8 @@ impl Plan {
             false_alarms: FalseAlarmPlan {
                 traffic: traffic.clone(),
                 excesses: vec![0.0],
-                canary_requests: 1_000,
-                requests_max: 50_000,
+                canary_requests: 500,
+                requests_max: 20_000,
                 runs: 10_000,
             },
             detection: DetectionPlan {
@@ -123,10 +130,9 @@ impl Plan {
 impl Default for Plan {
     /// The published grid. A defect of +1 % must be one, so the margin is less; detection is shown at a share of 5 %.
     fn default() -> Self {
-        let (slow, fast) = (20.0 / 3_600.0, 5_000.0);
-        let (shares, rates) = ([0.01, 0.05, 0.25, 0.5], [0.001, 0.01, 0.05, 0.2]);
-        let mut plan = Self::grid((0.005, 0.999), &[slow, 10.0, fast], &shares, &rates);
-        plan.detection.traffic = Traffic::grid(&[slow, fast], &[0.05], &rates[..3]);
+        let mut plan = Self::grid((0.005, 0.999), &Self::PACES, &Self::SHARES, &Self::RATES);
+        let [slow, _, fast] = Self::PACES;
+        plan.detection.traffic = Traffic::grid(&[slow, fast], &[0.05], &Self::RATES[..3]);
         plan
     }
 }
