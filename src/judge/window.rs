@@ -131,24 +131,25 @@ struct Window {
     /// Oldest first; all older than `latest`. The first may be older than the span, the second is not.
     marks: VecDeque<Mark>,
     latest: Mark,
+    /// A mark that is over, whose buffers the next one takes: in the long run nothing is allocated.
+    spare: Option<Mark>,
 }
 
 impl Window {
     fn new(span: Duration) -> Self {
         let marks = VecDeque::with_capacity(MARKS_MAX + 1);
-        Self { span, asks: Asks::default(), marks, latest: Mark::default() }
+        Self { span, asks: Asks::default(), marks, latest: Mark::default(), spare: None }
     }
 
     fn observe(&mut self, now: Duration, counts: &Counts) {
         let slice_is_over = self.marks.back().is_none_or(|last| now >= last.at + self.span / SLICES);
         if slice_is_over {
-            // A mark that is over gives its buffers to the new one.
-            let blank = if self.first_is_over(now) { self.marks.pop_front() } else { None };
-            self.marks.push_back(std::mem::replace(&mut self.latest, blank.unwrap_or_default()));
+            let blank = self.spare.take().unwrap_or_default();
+            self.marks.push_back(std::mem::replace(&mut self.latest, blank));
         }
         self.latest.set(now, counts, &self.asks);
         while self.first_is_over(now) || self.marks.len() > MARKS_MAX {
-            self.marks.pop_front();
+            self.spare = self.marks.pop_front();
         }
     }
 
