@@ -14,6 +14,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use super::connection::{self, ClientConn};
 use super::pool::Pools;
 use super::upstream::Scratch;
+use crate::random;
 use crate::routing::ids::EnvironmentId;
 use crate::routing::table::{RoutingTable, SharedTable};
 use crate::telemetry::access::AccessLog;
@@ -118,13 +119,11 @@ impl Worker {
         &self.shared.counters[self.index]
     }
 
-    /// Not for secrets: SplitMix64.
+    /// Not for secrets.
     pub fn random(&self) -> u64 {
-        let state = self.random.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let (state, number) = random::step(self.random.get());
         self.random.set(state);
-        let z = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        number
     }
 
     fn serve(self: &Rc<Self>, accepted: Accepted, place: Place) {
