@@ -11,6 +11,7 @@
 //! | [`watch`] | the only meeting with the judge: a live deployment's counters and verdicts |
 //! | [`service`] | the commands, and the one place that publishes tables |
 //! | [`reconcile`] | the loop: bell, timer or command → judge, plan, publish |
+//! | [`store`] | documents with revisions: what outlives the process |
 //! | `report` | events → log lines |
 //! | [`view`] | what metrics and the admin API may see |
 //!
@@ -24,5 +25,6 @@ pub mod reconcile;
 mod report;
 pub mod rollout;
 pub mod service;
+pub mod store;
 pub mod view;
 pub mod watch;
