@@ -1,5 +1,6 @@
 //! The subcommands: arguments in, text out, an exit code.
 
+mod audit;
 mod bucket;
 mod demo;
 mod explain;
@@ -42,6 +43,11 @@ enum Command {
     Explain(explain::Args),
     /// Route random keys and compare the split that they get with the intended one
     Simulate(simulate::Args),
+    /// The record of who changed what
+    Audit {
+        #[command(subcommand)]
+        command: audit::Command,
+    },
     /// See it work: two agents, live traffic, a ramp, and a canary that fails
     Demo(demo::Args),
     MockAgent(mock_agent::Args),
@@ -60,6 +66,7 @@ pub fn main() -> ExitCode {
         Command::Bucket(args) => bucket::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Simulate(args) => simulate::run(&args),
+        Command::Audit { command } => audit::run(&command),
         Command::Demo(args) => demo::run(args),
         Command::MockAgent(args) => mock_agent::run(args),
     };

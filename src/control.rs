@@ -12,12 +12,14 @@
 //! | [`service`] | the commands, and the one place that publishes tables |
 //! | [`reconcile`] | the loop: bell, timer or command → judge, plan, publish |
 //! | [`store`] | documents with revisions: what outlives the process |
+//! | [`audit`] | who changed what, as a chain that shows what was tampered with |
 //! | `report` | events → log lines |
 //! | [`view`] | what metrics and the admin API may see |
 //!
 //! Left out: durability and an audit trail (nothing survives a restart), and health checks of endpoints.
 
 pub mod agent;
+pub mod audit;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod model;
