@@ -13,6 +13,7 @@
 //! | [`reconcile`] | the loop: bell, timer or command → judge, plan, publish |
 //! | [`store`] | documents with revisions: what outlives the process |
 //! | [`audit`] | who changed what, as a chain that shows what was tampered with |
+//! | [`writer`] | the one thread that writes the store |
 //! | `report` | events → log lines |
 //! | [`view`] | what metrics and the admin API may see |
 //!
@@ -30,3 +31,4 @@ pub mod service;
 pub mod store;
 pub mod view;
 pub mod watch;
+pub mod writer;
