@@ -17,6 +17,7 @@
 //! | [`reconcile`] | the loop: bell, timer or command → judge, plan, publish |
 //! | [`feed`] | the newest events, for those who follow |
 //! | [`store`] | documents with revisions: what outlives the process |
+//! | [`persist`] | control's state as documents, and back |
 //! | [`audit`] | who changed what, as a chain that shows what was tampered with |
 //! | [`writer`] | the one thread that writes the store |
 //! | `report` | changes → events and log lines |
@@ -32,6 +33,7 @@ pub mod feed;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod model;
+pub mod persist;
 pub mod reconcile;
 mod report;
 pub mod request;

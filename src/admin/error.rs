@@ -125,6 +125,8 @@ impl From<CommandError> for Problem {
             CommandError::Refused(Refusal::AlreadyRolledBack { .. }) => (StatusCode::CONFLICT, "already_rolled_back"),
             CommandError::Refused(_) => (StatusCode::CONFLICT, "refused"),
             CommandError::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
+            CommandError::Unwritten(_) => (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable"),
+            CommandError::InEffect(_) => (StatusCode::SERVICE_UNAVAILABLE, "in_effect_not_stored"),
             CommandError::Unpublished(_) => (StatusCode::INTERNAL_SERVER_ERROR, "unpublished"),
         };
         Self::new(status, code, error.to_string())

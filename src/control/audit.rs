@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::model::Actor;
 use super::store::{Document, Documents, Revision, StoreError, Transaction};
 
 /// Records lie under `audit/` and twenty digits, so that their keys sort by number.
@@ -25,15 +26,6 @@ const NOTHING: &str = "";
 
 /// How many records [`verify`] reads at once.
 const PAGE: usize = 500;
-
-/// Who gave a command.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Actor {
-    /// A person, a token, `file`, or `guard`.
-    pub name: String,
-    /// From where: an address, the file's path; empty for what the instance does by itself.
-    pub source: String,
-}
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

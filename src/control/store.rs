@@ -16,6 +16,8 @@
 
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+pub(crate) mod faulty;
 pub mod memory;
 pub mod redb;
 
@@ -30,8 +32,8 @@ pub const HISTORY: u64 = 1_000;
 /// The longest key, in bytes.
 pub const KEY_MAX: usize = 1_024;
 
-/// The most bytes that one commit may write: some ten thousand agents at once.
-pub const COMMIT_BYTES_MAX: usize = 128 << 20;
+/// The most bytes that one commit may write: the first start with the most agents that a file may have.
+pub const COMMIT_BYTES_MAX: usize = 512 << 20;
 
 /// The number of a commit; 0 before the first.
 pub type Revision = u64;

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::audit::{Chain, Entry};
 use super::store::{Revision, Store, StoreError, Transaction};
@@ -31,7 +31,7 @@ pub const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::
 
 /// Documents by key (`None`: removed), and who changed them why.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Change {
+pub struct Write {
     pub documents: Vec<(String, Option<Vec<u8>>)>,
     pub records: Vec<Entry>,
 }
@@ -54,7 +54,7 @@ enum Message {
 }
 
 struct Job {
-    change: Change,
+    change: Write,
     insisted: bool,
     receipt: oneshot::Sender<Result<Revision, StoreError>>,
 }
@@ -78,12 +78,13 @@ impl WriterThread {
 
 impl Writer {
     /// Writes on a thread of its own.
-    pub fn start(store: Arc<dyn Store>, figures: CommitFigures) -> anyhow::Result<(Self, WriterThread)> {
+    pub fn start(store: Arc<dyn Store>, figures: CommitFigures) -> Result<(Self, WriterThread), StoreError> {
         let (jobs, todo) = mpsc::channel();
         let asked = Arc::new(AtomicUsize::new(0));
         let committer = Committer { chain: Chain::load(&*store)?, store, figures: figures.clone() };
         let work = Work { committer, todo, kept: VecDeque::new(), asked: asked.clone(), stopping: false };
-        let thread = std::thread::Builder::new().name("store".into()).spawn(move || work.run())?;
+        let thread = std::thread::Builder::new().name("store".into()).spawn(move || work.run());
+        let thread = thread.map_err(|error| StoreError::Failed(format!("cannot start the store's writer: {error}")))?;
         let way = Way::Thread { jobs: jobs.clone(), asked, figures };
         Ok((Self(Arc::new(way)), WriterThread { jobs, thread }))
     }
@@ -95,16 +96,16 @@ impl Writer {
     }
 
     /// Tries once.
-    pub fn ask(&self, change: Change) -> Receipt {
+    pub fn ask(&self, change: Write) -> Receipt {
         self.send(change, false)
     }
 
     /// Tries until it is written.
-    pub fn insist(&self, change: Change) -> Receipt {
+    pub fn insist(&self, change: Write) -> Receipt {
         self.send(change, true)
     }
 
-    fn send(&self, change: Change, insisted: bool) -> Receipt {
+    fn send(&self, change: Write, insisted: bool) -> Receipt {
         let (receipt, promised) = oneshot::channel();
         match &*self.0 {
             Way::InPlace(committer) => {
@@ -126,9 +127,22 @@ impl Writer {
     }
 }
 
-/// What a receipt says, in the words of a command's answer.
+/// What a receipt says once it says something.
 pub async fn written(receipt: Receipt) -> Result<Revision, StoreError> {
-    receipt.await.unwrap_or_else(|_| Err(StoreError::Failed("the store's writer has ended".into())))
+    receipt.await.unwrap_or_else(|_| Err(ended()))
+}
+
+/// What a receipt says by now; `None`: nothing yet.
+pub fn ready(receipt: &mut Receipt) -> Option<Result<Revision, StoreError>> {
+    match receipt.try_recv() {
+        Ok(result) => Some(result),
+        Err(TryRecvError::Empty) => None,
+        Err(TryRecvError::Closed) => Some(Err(ended())),
+    }
+}
+
+fn ended() -> StoreError {
+    StoreError::Failed("the store's writer has ended".into())
 }
 
 struct Committer {
@@ -138,14 +152,14 @@ struct Committer {
 }
 
 impl Committer {
-    fn commit(&mut self, change: &Change) -> Result<Revision, StoreError> {
+    fn commit(&mut self, change: &Write) -> Result<Revision, StoreError> {
         let begun = Instant::now();
         let result = self.attempt(change);
         self.figures.committed(begun.elapsed(), result.is_ok());
         result
     }
 
-    fn attempt(&mut self, change: &Change) -> Result<Revision, StoreError> {
+    fn attempt(&mut self, change: &Write) -> Result<Revision, StoreError> {
         let mut transaction = Transaction::default();
         for (key, document) in &change.documents {
             match document {

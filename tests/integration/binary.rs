@@ -2,6 +2,7 @@
 
 mod breach;
 mod commands;
+mod durability;
 mod process;
 mod run;
 mod signals;

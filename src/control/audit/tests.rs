@@ -3,6 +3,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 
 use super::*;
+use crate::control::model::Actor;
 use crate::control::store::Store;
 use crate::control::store::memory::Memory;
 

@@ -1,54 +1,13 @@
-use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
-use tokio::sync::watch;
-
 use super::*;
-use crate::control::audit::{self, Actor};
+use crate::control::audit;
+use crate::control::model::Actor;
+use crate::control::store::Documents;
+use crate::control::store::faulty::Faulty;
 use crate::control::store::memory::Memory;
-use crate::control::store::{Commit, Document, Documents};
 
-/// A store whose disk may be full, and may lie about it: then the commit is in the file and called a failure.
-#[derive(Default)]
-struct Faulty {
-    memory: Memory,
-    full: AtomicBool,
-    lies: AtomicBool,
-}
-
-impl Documents for Faulty {
-    fn get(&self, key: &str) -> Result<Option<Document>, StoreError> {
-        self.memory.get(key)
-    }
-
-    fn range(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<(String, Document)>, StoreError> {
-        self.memory.range(prefix, after, limit)
-    }
-}
-
-impl Store for Faulty {
-    fn commit(&self, transaction: &Transaction) -> Result<Revision, StoreError> {
-        if self.full.load(Ordering::SeqCst) {
-            return Err(StoreError::Failed("the disk is full".into()));
-        }
-        let result = self.memory.commit(transaction);
-        if self.lies.swap(false, Ordering::SeqCst) {
-            Err(StoreError::Failed("fsync: I/O error".into()))
-        } else {
-            result
-        }
-    }
-
-    fn history(&self, after: Revision, limit: usize) -> Result<Vec<Commit>, StoreError> {
-        self.memory.history(after, limit)
-    }
-
-    fn revision(&self) -> watch::Receiver<Revision> {
-        self.memory.revision()
-    }
-}
-
-fn change(key: &str, value: &str) -> Change {
+fn change(key: &str, value: &str) -> Write {
     let record = Entry {
         at: SystemTime::UNIX_EPOCH,
         actor: Actor { name: "ada".into(), source: "test".into() },
@@ -60,7 +19,7 @@ fn change(key: &str, value: &str) -> Change {
         after: value.into(),
         evidence: ().into(),
     };
-    Change { documents: vec![(key.into(), Some(value.into()))], records: vec![record] }
+    Write { documents: vec![(key.into(), Some(value.into()))], records: vec![record] }
 }
 
 fn wait(receipt: Receipt) -> Result<Revision, StoreError> {
