@@ -5,8 +5,8 @@
 //! ([`Change`]: state before, state after, by whom and why), and then put into effect. Epochs grow by one with each
 //! table published, revisions with each change.
 //!
-//! `start` takes up what earlier processes left, `orders` says when a change is written and when it takes effect,
-//! `durable` what is written of it.
+//! `start` takes up what earlier processes left; `orders` says when a change is written and when it takes effect, and
+//! `looks` does so for what guards and time move; `durable` is what is written.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,6 +33,7 @@ use state::Shared;
 
 mod durable;
 mod entry;
+mod looks;
 mod orders;
 mod start;
 mod state;

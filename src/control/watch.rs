@@ -185,3 +185,29 @@ fn storable(mut reading: Reading) -> Reading {
 fn cost_in(totals: &Totals) -> Cost {
     Cost { requests: totals.started, errors: totals.errors() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::{Limit, Metric};
+
+    #[test]
+    fn all_judges_of_a_deployment_spend_one_allowance() {
+        let judges =
+            |run| (0..1_000).scan(Allowance::of_run(run), |next, _| Some(std::mem::replace(next, next.next())));
+        let spent: f64 = (1..1_000).flat_map(judges).map(Allowance::share).sum();
+        assert!(spent <= 1.0 && spent > 0.99, "{spent}");
+        let fiftieth = Allowance::of_run(50).share();
+        assert!(fiftieth > 0.75 / 10_000.0, "a process that is restarted often still judges: {fiftieth}");
+    }
+
+    #[test]
+    fn an_allowance_is_a_part_of_what_the_confidence_leaves() {
+        let test = GuardTest::Above { limit: Limit::Rate(0.05), confidence: 0.999 };
+        let guard = GuardSpec { metric: Metric::ErrorRate, test };
+        let GuardTest::Above { confidence, .. } = Allowance::of_run(2).of(&guard).test else { panic!("the same test") };
+        assert!((1.0 - confidence - 0.001 * 0.125 * 0.75).abs() < 1e-12, "{confidence}");
+        let windowed = crate::control::fixture::guard();
+        assert_eq!(Allowance::of_run(9).of(&windowed), windowed, "a threshold has no allowance");
+    }
+}

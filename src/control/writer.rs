@@ -7,11 +7,11 @@
 //! - [`Writer::insist`]: a change that is in effect already, such as a rollback. It is tried until it is written;
 //!   meanwhile nothing that was asked later is, so nothing can reopen what it closed.
 //!
-//! Bounds: [`WAITING_MAX`] changes may wait to be asked for; a change that is insisted on always finds room, and
-//! there are only so many, for what they close is opened by a written change alone. Between two tries: [`PAUSES`].
+//! Bounds: whoever asks waits for the answer before asking again, so one change at most is asked for. What is insisted
+//! on always finds room: it closes what a written change alone can open again, or it is an author's new file, and so
+//! there are few. Between two tries: [`PAUSES`].
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -22,9 +22,6 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 use super::audit::{Chain, Entry};
 use super::store::{Revision, Store, StoreError, Transaction};
 use crate::telemetry::commits::CommitFigures;
-
-/// How many changes may wait for the disk before another is refused.
-pub const WAITING_MAX: usize = 256;
 
 /// From one try to the next: the first, and the longest after doubling.
 pub const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -45,7 +42,7 @@ pub struct Writer(Arc<Way>);
 
 enum Way {
     InPlace(Mutex<Committer>),
-    Thread { jobs: mpsc::Sender<Message>, asked: Arc<AtomicUsize>, figures: CommitFigures },
+    Thread { jobs: mpsc::Sender<Message>, figures: CommitFigures },
 }
 
 enum Message {
@@ -80,12 +77,11 @@ impl Writer {
     /// Writes on a thread of its own.
     pub fn start(store: Arc<dyn Store>, figures: CommitFigures) -> Result<(Self, WriterThread), StoreError> {
         let (jobs, todo) = mpsc::channel();
-        let asked = Arc::new(AtomicUsize::new(0));
         let committer = Committer { chain: Chain::load(&*store)?, store, figures: figures.clone() };
-        let work = Work { committer, todo, kept: VecDeque::new(), asked: asked.clone(), stopping: false };
+        let work = Work { committer, todo, kept: VecDeque::new(), stopping: false };
         let thread = std::thread::Builder::new().name("store".into()).spawn(move || work.run());
         let thread = thread.map_err(|error| StoreError::Failed(format!("cannot start the store's writer: {error}")))?;
-        let way = Way::Thread { jobs: jobs.clone(), asked, figures };
+        let way = Way::Thread { jobs: jobs.clone(), figures };
         Ok((Self(Arc::new(way)), WriterThread { jobs, thread }))
     }
 
@@ -112,12 +108,7 @@ impl Writer {
                 let mut committer = committer.lock().unwrap_or_else(PoisonError::into_inner);
                 let _ = receipt.send(committer.commit(&change));
             }
-            Way::Thread { asked, .. } if !insisted && asked.load(Ordering::SeqCst) >= WAITING_MAX => {
-                let full = format!("{WAITING_MAX} changes wait for the disk already; try again later");
-                let _ = receipt.send(Err(StoreError::Failed(full)));
-            }
-            Way::Thread { jobs, asked, figures } => {
-                asked.fetch_add(usize::from(!insisted), Ordering::SeqCst);
+            Way::Thread { jobs, figures } => {
                 figures.queued();
                 // Where the thread is gone the receipt is dropped with the job, which its holder sees.
                 let _ = jobs.send(Message::Job(Job { change, insisted, receipt }));
@@ -197,7 +188,6 @@ struct Work {
     todo: mpsc::Receiver<Message>,
     /// Insisted on, and come while an earlier one was being tried.
     kept: VecDeque<Job>,
-    asked: Arc<AtomicUsize>,
     stopping: bool,
 }
 
@@ -258,7 +248,6 @@ impl Work {
     }
 
     fn answer(&self, job: Job, result: Result<Revision, StoreError>) {
-        self.asked.fetch_sub(usize::from(!job.insisted), Ordering::SeqCst);
         self.committer.figures.answered();
         // Whoever asked may have gone.
         let _ = job.receipt.send(result);

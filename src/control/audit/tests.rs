@@ -14,7 +14,7 @@ fn entry(number: u64) -> Entry {
         environment: Some("production".into()),
         agent: Some("support-bot".into()),
         command: "rollback".into(),
-        reason: (number % 2 == 0).then(|| "too many errors".into()),
+        reason: number.is_multiple_of(2).then(|| "too many errors".into()),
         before: json!({ "state": "running", "weight": number }),
         after: json!({ "state": "rolled_back" }),
         evidence: json!({ "estimate": 0.1 + 0.2 }),

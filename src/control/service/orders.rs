@@ -21,7 +21,7 @@ use crate::control::command::{Command, CommandError, Conflict, Done, Order};
 use crate::control::model::{AgentKey, DeploymentId, Moment};
 use crate::control::persist;
 use crate::control::request::FieldError;
-use crate::control::store::{Revision, StoreError};
+use crate::control::store::StoreError;
 use crate::control::writer::{Receipt, Write, ready, written};
 use crate::routing::compile::{Rejection, compile};
 use crate::routing::ids::EnvironmentId;
@@ -29,12 +29,8 @@ use crate::telemetry::stats::StatsRegistry;
 
 /// How long a command's answer waits for the disk.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// When to look again for what had to wait for its turn, and for what could not be written.
-const SOON: Duration = Duration::from_millis(100);
-const LATER: Duration = Duration::from_secs(1);
-
 /// Held by the one change that is being written before it takes effect.
-type Turn = OwnedMutexGuard<()>;
+pub(super) type Turn = OwnedMutexGuard<()>;
 
 /// What an order comes to in the state that things are in.
 trait Make: Fn(&Inner, Moment) -> Result<Vec<Change>, CommandError> + Send + Sync {}
@@ -51,10 +47,10 @@ enum Begun {
 }
 
 /// A change that takes effect once it is written.
-struct Asked {
-    changes: Numbered,
-    receipt: Receipt,
-    turn: Turn,
+pub(super) struct Asked {
+    pub changes: Numbered,
+    pub receipt: Receipt,
+    pub turn: Turn,
 }
 
 impl Control {
@@ -133,21 +129,21 @@ impl Control {
     }
 
     /// Published first, written second.
-    fn at_once(&self, inner: &mut Inner, changes: Vec<Change>, now: Moment) -> (Told, Receipt) {
+    pub(super) fn at_once(&self, inner: &mut Inner, changes: Vec<Change>, now: Moment) -> (Told, Receipt) {
         let changes = inner.number(changes, now);
         let write = self.0.book.runs.write(&changes, now);
         let told = self.0.install(inner, changes, now);
         (told, self.0.book.writer.insist(write))
     }
 
-    fn ask(&self, inner: &mut Inner, changes: Vec<Change>, turn: Turn, now: Moment) -> Asked {
+    pub(super) fn ask(&self, inner: &mut Inner, changes: Vec<Change>, turn: Turn, now: Moment) -> Asked {
         let changes = inner.number(changes, now);
         let receipt = self.0.book.writer.ask(self.0.book.runs.write(&changes, now));
         Asked { changes, receipt, turn }
     }
 
     /// Publishes what is written, unless it was overtaken.
-    fn put_into_effect(&self, changes: Numbered, now: Moment) -> Result<Vec<Done>, CommandError> {
+    pub(super) fn put_into_effect(&self, changes: Numbered, now: Moment) -> Result<Vec<Done>, CommandError> {
         let mut inner = self.0.lock();
         if let Some(overtaken) = changes.iter().find_map(|change| inner.overtaken(change)) {
             // Nobody waits for it: until it is written, nothing else is.
@@ -177,68 +173,6 @@ impl Control {
             };
             CommandError::Invalid(rejections.into_iter().map(error).collect())
         })
-    }
-
-    /// Judges, plans and acts on every live deployment.
-    pub(in crate::control) fn look(&self, now: Moment) {
-        let mut inner = self.0.lock();
-        inner.retry = None;
-        let Inner { live, agents, .. } = &mut *inner;
-        let changes: Vec<_> = live.iter().filter_map(|key| agents.get_mut(key)?.look(now)).collect();
-        let (urgent, timed): (Vec<_>, Vec<_>) = changes.into_iter().partition(Change::is_urgent);
-        if !urgent.is_empty() || inner.unpublished {
-            let told = if urgent.is_empty() {
-                self.0.install(&mut inner, Numbered::default(), now)
-            } else {
-                self.at_once(&mut inner, urgent, now).0
-            };
-            if let Err(why) = &told.published {
-                tracing::error!(%why, "the routing table could not be built; the last one stays, and this is tried again");
-            }
-            told.log();
-        }
-        if timed.is_empty() {
-            return;
-        }
-        // All of one look in one transaction.
-        match self.0.turn.clone().try_lock_owned() {
-            Ok(turn) => {
-                let asked = self.ask(&mut inner, timed, turn, now);
-                drop(inner);
-                self.advance(asked, now);
-            }
-            Err(_) => inner.retry = now.instant.checked_add(SOON),
-        }
-    }
-
-    fn advance(&self, Asked { changes, mut receipt, turn }: Asked, now: Moment) {
-        if let Some(result) = ready(&mut receipt) {
-            return self.advanced(changes, result, now);
-        }
-        let control = self.clone();
-        tokio::spawn(async move {
-            let result = written(receipt).await;
-            control.advanced(changes, result, Moment::now());
-            drop(turn);
-        });
-    }
-
-    fn advanced(&self, changes: Numbered, result: Result<Revision, StoreError>, now: Moment) {
-        let again = match result {
-            Ok(_) => match self.put_into_effect(changes, now) {
-                Err(overtaken @ CommandError::Conflict(_)) => {
-                    tracing::debug!(%overtaken, "what time would have moved was overtaken");
-                    now.instant.checked_add(SOON)
-                }
-                _ => return,
-            },
-            Err(why) => {
-                tracing::error!(%why, "deployments stay where they are: their next step could not be written");
-                now.instant.checked_add(LATER)
-            }
-        };
-        self.0.lock().retry = again;
-        self.0.changed.notify_one();
     }
 }
 

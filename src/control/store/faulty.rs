@@ -1,7 +1,7 @@
 //! What can go wrong with a disk, at a test's will.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -14,8 +14,8 @@ pub(crate) struct Faulty {
     memory: Memory,
     pub full: AtomicBool,
     pub lies: AtomicBool,
-    /// A commit waits for as long as a test holds this.
-    pub stall: Mutex<()>,
+    /// A commit waits until this is over.
+    pub stalled: AtomicBool,
 }
 
 impl Documents for Faulty {
@@ -30,7 +30,9 @@ impl Documents for Faulty {
 
 impl Store for Faulty {
     fn commit(&self, transaction: &Transaction) -> Result<Revision, StoreError> {
-        drop(self.stall.lock());
+        while self.stalled.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         if self.full.load(Ordering::SeqCst) {
             return Err(StoreError::Failed("the disk is full".into()));
         }

@@ -9,27 +9,19 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ::redb::{
-    Builder, ConcurrencyMode, Database, DatabaseError, ReadOnlyDatabase, ReadableDatabase, ReadableTable, StorageError,
-    TableDefinition, WriteTransaction,
-};
+use ::redb::{Builder, ConcurrencyMode, Database, DatabaseError, ReadOnlyDatabase, StorageError};
 use tokio::sync::watch;
 
-use super::{Change, Commit, Document, Documents, HISTORY, Revision, Store, StoreError, Transaction};
+use super::{Commit, Document, Documents, Revision, Store, StoreError, Transaction};
+use tables::{Trouble, get, history, newest, prepare, range, stage};
+
+mod tables;
 
 /// The name of the file in `state_dir`.
 pub const FILE: &str = "pointsman.redb";
 
 /// Control holds in memory what it works with; the cache serves listings of the audit.
 const CACHE_BYTES: usize = 8 << 20;
-
-/// The layout of the tables below.
-const FORMAT: u64 = 1;
-
-const DOCUMENTS: TableDefinition<&str, (Revision, &[u8])> = TableDefinition::new("documents");
-/// What each of the newest commits changed.
-const CHANGES: TableDefinition<(Revision, &str), Option<&[u8]>> = TableDefinition::new("changes");
-const NUMBERS: TableDefinition<&str, u64> = TableDefinition::new("numbers");
 
 /// A store that this process writes.
 pub struct Redb {
@@ -54,6 +46,9 @@ impl Redb {
         let path = state_dir.join(FILE);
         let database = open(&path)?;
         let revision = prepare(&database).map_err(|error| failed(&path, error))?;
+        // The file's own name must outlive a power cut as well.
+        let named = std::fs::File::open(state_dir).and_then(|directory| directory.sync_all());
+        named.map_err(|error| StoreError::Failed(format!("{}: {error}", state_dir.display())))?;
         Ok(Self { path, database: Mutex::new(Some(Arc::new(database))), newest: watch::Sender::new(revision) })
     }
 
@@ -152,19 +147,6 @@ impl Documents for ReadOnly {
     }
 }
 
-/// Why something could not be done in the open file.
-enum Trouble {
-    /// The file is sound; the caller has to think again.
-    Refused(StoreError),
-    Engine(::redb::Error),
-}
-
-impl<E: Into<::redb::Error>> From<E> for Trouble {
-    fn from(error: E) -> Self {
-        Self::Engine(error.into())
-    }
-}
-
 fn builder() -> Builder {
     let mut builder = Builder::new();
     builder.set_cache_size(CACHE_BYTES).set_concurrency_mode(ConcurrencyMode::SingleWriter);
@@ -193,119 +175,6 @@ fn cannot_open(path: &Path, error: DatabaseError) -> StoreError {
 
 fn failed(path: &Path, error: ::redb::Error) -> StoreError {
     StoreError::Failed(format!("{}: {error}", path.display()))
-}
-
-/// Makes the tables of a new file; returns the newest revision.
-fn prepare(database: &Database) -> Result<Revision, ::redb::Error> {
-    let write = database.begin_write()?;
-    let format = {
-        write.open_table(DOCUMENTS)?;
-        write.open_table(CHANGES)?;
-        let mut numbers = write.open_table(NUMBERS)?;
-        let known = numbers.get("format")?.map(|number| number.value());
-        if known.is_none() {
-            numbers.insert("format", FORMAT)?;
-        }
-        known.unwrap_or(FORMAT)
-    };
-    if format != FORMAT {
-        let message = format!("its format is {format}, and this version of pointsman reads format {FORMAT}");
-        return Err(::redb::Error::Corrupted(message));
-    }
-    write.commit()?;
-    newest(database)
-}
-
-fn newest(database: &impl ReadableDatabase) -> Result<Revision, ::redb::Error> {
-    let numbers = database.begin_read()?.open_table(NUMBERS)?;
-    Ok(numbers.get("revision")?.map_or(0, |number| number.value()))
-}
-
-/// Everything but the commit itself.
-fn stage(write: &WriteTransaction, transaction: &Transaction) -> Result<Revision, Trouble> {
-    let mut documents = write.open_table(DOCUMENTS)?;
-    let mut engine = None;
-    let checked = transaction.check(|key| match documents.get(key) {
-        Ok(found) => Ok(found.map(|document| document.value().0)),
-        Err(error) => {
-            let text = error.to_string();
-            engine = Some(error);
-            Err(StoreError::Failed(text))
-        }
-    });
-    match (checked, engine) {
-        (_, Some(error)) => return Err(error.into()),
-        (Err(refusal), None) => return Err(Trouble::Refused(refusal)),
-        (Ok(()), None) => {}
-    }
-    let mut numbers = write.open_table(NUMBERS)?;
-    let known = numbers.get("revision")?.map_or(0, |number| number.value());
-    if transaction.writes.is_empty() {
-        return Ok(known);
-    }
-    let revision = known + 1;
-    numbers.insert("revision", revision)?;
-    let mut changes = write.open_table(CHANGES)?;
-    for (key, value) in transaction.writes() {
-        match value {
-            Some(value) => documents.insert(key, (revision, value))?,
-            None => documents.remove(key)?,
-        };
-        changes.insert((revision, key), value)?;
-    }
-    changes.retain_in(..((revision + 1).saturating_sub(HISTORY), ""), |_, _| false)?;
-    Ok(revision)
-}
-
-fn get(database: &impl ReadableDatabase, key: &str) -> Result<Option<Document>, ::redb::Error> {
-    let documents = database.begin_read()?.open_table(DOCUMENTS)?;
-    Ok(documents.get(key)?.map(|found| document(found.value())))
-}
-
-fn document((revision, value): (Revision, &[u8])) -> Document {
-    Document { revision, value: value.to_vec() }
-}
-
-fn range(
-    database: &impl ReadableDatabase,
-    prefix: &str,
-    after: Option<&str>,
-    limit: usize,
-) -> Result<Vec<(String, Document)>, ::redb::Error> {
-    let documents = database.begin_read()?.open_table(DOCUMENTS)?;
-    let mut found = Vec::new();
-    for entry in documents.range(after.unwrap_or(prefix).max(prefix)..)? {
-        let (key, value) = entry?;
-        let key = key.value();
-        if found.len() == limit || !key.starts_with(prefix) {
-            break;
-        }
-        if Some(key) != after {
-            found.push((key.to_owned(), document(value.value())));
-        }
-    }
-    Ok(found)
-}
-
-fn history(database: &Database, after: Revision, limit: usize) -> Result<Vec<Commit>, Trouble> {
-    let changes = database.begin_read()?.open_table(CHANGES)?;
-    let oldest = changes.first()?.map_or(1, |(key, _)| key.value().0);
-    if after + 1 < oldest {
-        return Err(Trouble::Refused(StoreError::Forgotten { oldest }));
-    }
-    let mut commits: Vec<Commit> = Vec::new();
-    for entry in changes.range((after + 1, "")..)? {
-        let (key, value) = entry?;
-        let (revision, key) = key.value();
-        let change = Change { key: key.to_owned(), value: value.value().map(<[u8]>::to_vec) };
-        let full = commits.len() == limit;
-        match commits.last_mut() {
-            Some(commit) if commit.revision == revision => commit.changes.push(change),
-            _ if full => break,
-            _ => commits.push(Commit { revision, changes: vec![change] }),
-        }
-    }
-    Ok(commits)
 }
 
 #[cfg(test)]

@@ -1,3 +1,4 @@
+use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use super::*;

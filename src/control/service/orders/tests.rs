@@ -167,7 +167,7 @@ async fn an_operator_s_rollback_wants_no_room_either() {
 async fn a_breach_overtakes_a_command_that_the_disk_keeps_waiting() {
     let store = Arc::new(Faulty::default());
     let instance = open(&store, intent(Some(a_spec())));
-    let stalled = store.stall.lock().expect("nobody panics with it");
+    store.stalled.store(true, Ordering::SeqCst);
     let control = instance.control.clone();
     let waiting = tokio::spawn(async move { control.order(&key(), None, Command::Promote, ada()).await });
     while instance.control.0.turn.try_lock().is_ok() {
@@ -176,7 +176,7 @@ async fn a_breach_overtakes_a_command_that_the_disk_keeps_waiting() {
     instance.fail();
     instance.control.look(Moment::now());
     assert_eq!(instance.state(), "rolled_back", "no disk delays it");
-    drop(stalled);
+    store.stalled.store(false, Ordering::SeqCst);
     let overtaken = waiting.await.expect("does not panic").expect_err("it came too late");
     assert!(matches!(overtaken, CommandError::Conflict(_)), "{overtaken}");
     assert_eq!(instance.state(), "rolled_back");
