@@ -1,5 +1,6 @@
 //! The subcommands: arguments in, text out, an exit code.
 
+mod audit;
 mod bucket;
 mod demo;
 mod explain;
@@ -45,6 +46,11 @@ enum Command {
     Simulate(simulate::Args),
     /// Simulate good and bad canaries: how often is a good one rolled back, and what does a bad one cost
     SimulateJudge(simulate_judge::Args),
+    /// The record of who changed what
+    Audit {
+        #[command(subcommand)]
+        command: audit::Command,
+    },
     /// See it work: two agents, live traffic, a ramp, and a canary that fails
     Demo(demo::Args),
     MockAgent(mock_agent::Args),
@@ -64,6 +70,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::SimulateJudge(args) => simulate_judge::run(&args),
+        Command::Audit { command } => audit::run(&command),
         Command::Demo(args) => demo::run(args),
         Command::MockAgent(args) => mock_agent::run(args),
     };

@@ -9,6 +9,7 @@ mod guard;
 mod scope;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,13 +52,22 @@ pub(super) fn config(mut root: Node, hash: Arc<str>, report: &mut Report) -> Opt
         hash,
         listeners,
         admin,
-        state_dir: file.state_dir.map_or_else(|| "./state".to_owned(), |Text(dir)| dir).into(),
+        state_dir: state_dir(file.state_dir.map(|Text(dir)| dir)),
         workers: scope.count("workers", file.workers, cores as u64, 1..=256) as usize,
         version_header: file.version_header.unwrap_or(true),
         limits: limits(file.limits.unwrap_or_default(), &mut scope),
         access_log: file.access_log.map(access_log),
         agents: agents.into_iter().map(|checked| checked.intent).collect(),
     })
+}
+
+/// A directory of that name is `./none`.
+fn state_dir(written: Option<String>) -> Option<PathBuf> {
+    match written.as_deref() {
+        None => Some("./state".into()),
+        Some("none") => None,
+        Some(dir) => Some(dir.into()),
+    }
 }
 
 /// An agent, its key's place, and its shape unless that does not fit at all.

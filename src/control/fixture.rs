@@ -81,5 +81,5 @@ pub fn a_breach() -> Breach {
         forecast: None,
         explanation: "10 of 20 requests failed".into(),
     };
-    Breach { reading: reading.into() }
+    Breach::Guard { reading: reading.into() }
 }

@@ -10,3 +10,4 @@ mod harness;
 mod http1;
 mod reload;
 mod rollback;
+mod store;
