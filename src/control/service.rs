@@ -113,10 +113,10 @@ impl Control {
         if !changes.is_empty() {
             inner.revision += 1;
         }
-        for change in &changes {
-            let note = state::changed(change, inner.revision, now);
-            let key = change.key();
-            rollouts.iter_mut().filter(|r| r.key() == key).for_each(|r| r.state.note(note.clone()));
+        let notes = changes.iter().map(|change| (change.key(), state::changed(change, inner.revision, now)));
+        let mut notes: BTreeMap<_, _> = notes.collect();
+        for rollout in &mut rollouts {
+            notes.remove(&rollout.key()).into_iter().for_each(|note| rollout.state.note(note));
         }
         inner.settle(rollouts, &self.0.registry, now);
         inner.told(changes, now)
@@ -317,5 +317,7 @@ fn adopt(inner: &Inner, intent: &Intent, now: Moment) -> (Vec<Change>, Vec<Agent
     (changes.into_iter().flatten().collect(), rollouts)
 }
 
+#[cfg(test)]
+mod order_tests;
 #[cfg(test)]
 mod tests;
