@@ -185,4 +185,6 @@ fn adopt(
 }
 
 #[cfg(test)]
+mod order_tests;
+#[cfg(test)]
 mod tests;
