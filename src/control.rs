@@ -17,12 +17,17 @@
 //! Left out: durability and an audit trail (nothing survives a restart), and health checks of endpoints.
 
 pub mod agent;
+pub mod client;
+pub mod errands;
 #[cfg(test)]
 pub(crate) mod fixture;
+pub mod health;
 pub mod model;
+pub mod prometheus;
 pub mod reconcile;
 mod report;
 pub mod rollout;
 pub mod service;
+pub mod template;
 pub mod view;
 pub mod watch;

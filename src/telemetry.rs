@@ -5,6 +5,7 @@
 //! | [`stats`] | per-version counters and histograms, written by the workers |
 //! | [`counters`] | what the proxy counts about itself, and the closed list of its error codes |
 //! | [`bell`] | how a worker wakes the judge |
+//! | [`outside`] | what control counts of health checks and Prometheus queries |
 //! | [`reload`] | how the last reload of the file went |
 //! | [`metrics`] | the scrape: all of the above as Prometheus text |
 //! | [`access`] | one JSON line per exchange, off the request path |
@@ -15,5 +16,6 @@ pub mod bell;
 pub mod counters;
 pub mod logging;
 pub mod metrics;
+pub mod outside;
 pub mod reload;
 pub mod stats;

@@ -33,6 +33,7 @@ fn of_deployment(view: DeploymentView, tally: Tally) -> DeploymentFigures {
         value: reading.canary.estimate,
         limit: reading.limit,
         evidence_ratio: Some(reading.evidence),
+        query_success: None,
     });
     let count = |cause: &'static str, count| RollbackCount { cause: cause.into(), count };
     DeploymentFigures {
@@ -44,6 +45,7 @@ fn of_deployment(view: DeploymentView, tally: Tally) -> DeploymentFigures {
         state: view.deployment.state.as_str().into(),
         weight_ratio: view.deployment.weight().as_fraction(),
         guards: guards.collect(),
+        checks: Vec::new(),
         rollbacks: vec![count("guard", tally.rollbacks_by_guard), count("operator", tally.rollbacks_by_operator)],
     }
 }

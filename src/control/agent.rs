@@ -158,7 +158,7 @@ mod tests {
     }
 
     fn intent(deployment: Option<DeploymentSpec>) -> AgentIntent {
-        AgentIntent { spec: Arc::new(an_agent()), deployment }
+        AgentIntent { spec: Arc::new(an_agent()), deployment, health: [].into() }
     }
 
     fn named(fingerprint: &str) -> Option<DeploymentSpec> {
@@ -184,7 +184,7 @@ mod tests {
         rollout.act(&Action::Advance(1), Cost::default(), at(start, 600));
         let mut changed = an_agent();
         changed.bucketing.salt = "2026-q2".into();
-        let reloaded = AgentIntent { spec: Arc::new(changed), deployment: named("a") };
+        let reloaded = AgentIntent { spec: Arc::new(changed), deployment: named("a"), health: [].into() };
         let after = AgentRollout::adopt(Some(&rollout), &reloaded, at(start, 900));
         assert_eq!(after.deployment, rollout.deployment);
         assert_eq!(&*after.spec.bucketing.salt, "2026-q2");
@@ -238,7 +238,7 @@ mod tests {
         let mut rollout = AgentRollout::adopt(None, &intent(named("a")), at(start, 0));
         let mut promoted = an_agent();
         promoted.stable = VersionId::new("1.5.0");
-        let promoted = AgentIntent { spec: Arc::new(promoted), deployment: named("a") };
+        let promoted = AgentIntent { spec: Arc::new(promoted), deployment: named("a"), health: [].into() };
         let after = AgentRollout::adopt(Some(&rollout), &promoted, at(start, 5));
         assert_eq!((state(&after), canary(&after)), ("completed", None));
 

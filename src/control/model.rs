@@ -8,6 +8,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::health::HealthCheck;
+use super::prometheus::{PrometheusServer, QueryGuard};
 use crate::judge::{GuardSpec, Reading};
 use crate::routing::ids::{AgentId, EnvironmentId, VersionId, Weight};
 use crate::routing::spec::{AgentSpec, Audience};
@@ -24,6 +26,10 @@ pub struct DeploymentSpec {
     /// After the last step, guards must hold this long before the deployment is complete.
     pub bake: Duration,
     pub guards: Vec<GuardSpec>,
+    /// Guards that ask Prometheus.
+    pub queries: Vec<QueryGuard>,
+    /// What the version's endpoints are asked, before the first request and during the ramp.
+    pub health: Vec<HealthCheck>,
     pub on_breach: OnBreach,
     pub cooldown: Duration,
     pub audience: Audience,
@@ -67,6 +73,8 @@ pub enum OnBreach {
 pub struct AgentIntent {
     pub spec: Arc<AgentSpec>,
     pub deployment: Option<DeploymentSpec>,
+    /// The checks of deployments that name none.
+    pub health: Arc<[HealthCheck]>,
 }
 
 /// What an author wants of all agents.
@@ -74,6 +82,8 @@ pub struct AgentIntent {
 pub struct Intent {
     pub config_hash: Arc<str>,
     pub agents: Vec<AgentIntent>,
+    /// Whom guards with a query ask.
+    pub prometheus: Option<Arc<PrometheusServer>>,
 }
 
 /// Which agent: every state of a rollout belongs to one of these.

@@ -1,11 +1,11 @@
 //! What the judge says, for people and for the API.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{GuardSpec, Unit};
 
 /// What the judge says of a guard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Verdict {
     /// Not enough data, or not clear enough: stay.
