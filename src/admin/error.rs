@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::{BODY_LIMIT, REQUEST_TIMEOUT};
-use crate::control::service::CommandError;
+use crate::control::command::{CommandError, Refusal};
 
 #[derive(Debug)]
 pub struct Problem {
@@ -118,7 +118,13 @@ impl From<CommandError> for Problem {
             CommandError::UnknownAgent(_) => (StatusCode::NOT_FOUND, "unknown_agent"),
             CommandError::NoDeployment(_) => (StatusCode::CONFLICT, "no_deployment"),
             CommandError::IsStable(_) => (StatusCode::CONFLICT, "is_stable"),
-            CommandError::Refused(_) => (StatusCode::CONFLICT, "already_rolled_back"),
+            CommandError::UnknownEnvironment(_) => (StatusCode::NOT_FOUND, "unknown_environment"),
+            CommandError::UnknownDeployment { .. } => (StatusCode::NOT_FOUND, "unknown_deployment"),
+            CommandError::UnknownPoint { .. } => (StatusCode::NOT_FOUND, "unknown_rollback_point"),
+            CommandError::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
+            CommandError::Refused(Refusal::AlreadyRolledBack { .. }) => (StatusCode::CONFLICT, "already_rolled_back"),
+            CommandError::Refused(_) => (StatusCode::CONFLICT, "refused"),
+            CommandError::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
             CommandError::Unpublished(_) => (StatusCode::INTERNAL_SERVER_ERROR, "unpublished"),
         };
         Self::new(status, code, error.to_string())

@@ -22,29 +22,18 @@ use serde::Serialize;
 pub use spec::{CheckKind, HealthCheck, HttpCheck, StatusRange};
 
 use super::errands::{Desk, Errand, Errands, Work};
-use super::model::AgentKey;
+use super::model::{AgentKey, DeploymentId};
+use super::rollout::Health;
 use crate::routing::ids::VersionId;
 use crate::routing::spec::EndpointAddress;
 
 /// The names that may stand as `{{name}}` in the arguments of a command.
 pub const NAMES: [&str; 5] = ["endpoint", "agent", "version", "stable", "environment"];
 
-/// What the checks of a version say together.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Health {
-    /// Its deployment has no checks.
-    NotAsked,
-    /// Not every check has an answer yet.
-    Unknown,
-    Healthy,
-    Unhealthy {
-        why: Arc<str>,
-    },
-}
-
-/// Which version is checked.
+/// Which version is checked, and for which deployment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
+    pub deployment: DeploymentId,
     pub key: AgentKey,
     pub version: VersionId,
     pub stable: VersionId,
@@ -70,9 +59,8 @@ impl Gate {
         (!checks.is_empty()).then_some(Self { target, probes, errands })
     }
 
-    /// Whether it asks what a new one for this target would.
-    pub fn is_of(&self, target: &Target) -> bool {
-        *self.target == *target
+    pub fn target(&self) -> &Target {
+        &self.target
     }
 
     /// Checks that have not begun.

@@ -20,7 +20,7 @@ use arc_swap::ArcSwapOption;
 use serde::{Deserialize, Serialize};
 
 pub use answer::NoData;
-pub use spec::{PrometheusServer, QueryGuard, QueryLimit};
+pub use spec::{FAILURES, INTERVALS, NAMES, PrometheusServer, QueryGuard, QueryLimit};
 
 use super::errands::{Desk, Errand, Errands, Work};
 use super::model::{AgentKey, Moment};
@@ -31,9 +31,6 @@ use crate::telemetry::outside::QueryResult;
 
 /// A longer answer is no data.
 pub const BODY_LIMIT: usize = 1 << 20;
-
-/// The names that may stand as `{{name}}` in a query.
-pub const NAMES: [&str; 5] = ["agent", "version", "stable", "environment", "interval"];
 
 /// The server that is asked now; a reload may put another in its place.
 pub type SharedServer = Arc<ArcSwapOption<PrometheusServer>>;

@@ -1,14 +1,18 @@
 //! The only meeting with the judge: a deployment on trial, its counters and its guards.
 //!
 //! While it lives, the canary's outcomes ring the reconciler's bell, if there are guards; stable's never do.
+//! Guards that ask Prometheus say their word together with the judge's, see [`readings`].
 //! A judge keeps its breach for good, so after a pause a fresh one decides when to go on.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::model::{Breach, Cost, Deployment, DeploymentId, Moment};
+use super::errands::Errand;
+use super::model::{AgentKey, Cost, Deployment, DeploymentId, Moment, PauseCause};
+use super::prometheus::{Queries, QueryReading, SharedServer};
+use super::readings;
 use super::rollout::{Action, Judgement};
-use crate::judge::{Counts, GuardSpec, Judge, Reading, Verdict};
+use crate::judge::{Counts, GuardSpec, Judge, Reading};
 use crate::routing::ids::VersionId;
 use crate::routing::spec::AgentSpec;
 use crate::telemetry::stats::{StatsRegistry, Totals, VersionLabels, VersionStats};
@@ -19,6 +23,7 @@ pub struct Watch {
     stable: Arc<VersionStats>,
     guards: Vec<GuardSpec>,
     judge: Judge,
+    queries: Queries,
     /// The judge counts time from here.
     origin: Instant,
     /// What the version had counted when its trial began.
@@ -26,7 +31,13 @@ pub struct Watch {
 }
 
 impl Watch {
-    pub fn new(agent: &AgentSpec, deployment: &Deployment, registry: &StatsRegistry, now: Moment) -> Self {
+    pub fn new(
+        agent: &AgentSpec,
+        deployment: &Deployment,
+        registry: &StatsRegistry,
+        server: &SharedServer,
+        now: Moment,
+    ) -> Self {
         let stats = |version: &VersionId| {
             registry.version(VersionLabels {
                 environment: agent.environment.shared(),
@@ -39,17 +50,24 @@ impl Watch {
         let before = cost_in(&canary_totals);
         let judge = Judge::new(&guards, &canary_totals.into(), &stable.totals().into(), Duration::ZERO);
         canary.set_guarded(!guards.is_empty());
+        let (queries, version) = (&deployment.spec.queries, &deployment.spec.version);
+        let queries = Queries::new(queries, &AgentKey::of(agent), version, &agent.stable, server, now);
         let of = (deployment.id(), agent.stable.clone());
-        Self { of, canary, stable, guards, judge, origin: now.instant, before }
+        Self { of, canary, stable, guards, judge, queries, origin: now.instant, before }
     }
 
     /// Whether it watches this deployment against this stable version.
     pub fn is_of(&self, deployment: &Deployment, stable: &VersionId) -> bool {
-        self.of.0.as_str() == deployment.spec.fingerprint && self.of.1 == *stable
+        self.of.0 == deployment.id && self.of.1 == *stable
     }
 
     pub fn is_guarded(&self) -> bool {
-        !self.guards.is_empty()
+        !self.guards.is_empty() || !self.queries.is_empty()
+    }
+
+    /// Queries that have not begun.
+    pub fn errands(&mut self) -> impl Iterator<Item = Errand> {
+        self.queries.errands()
     }
 
     /// Looks at the counters as they are now.
@@ -59,32 +77,36 @@ impl Watch {
         }
         let at = now.instant.saturating_duration_since(self.origin);
         self.judge.observe(at, &self.canary.totals().into(), &self.stable.totals().into());
-        match self.judge.verdict(at) {
-            Verdict::Hold => Judgement::Silent,
-            Verdict::Pass => Judgement::Pass,
-            Verdict::Breach => {
-                let breached = self.readings(now).into_iter().find(|reading| reading.verdict == Verdict::Breach);
-                breached.map_or(Judgement::Silent, |reading| Judgement::Breach(Breach { reading: reading.into() }))
-            }
-        }
+        readings::together(&self.judge, at, &self.queries)
     }
 
     /// What an action means for the guards.
     pub fn follow(&mut self, action: &Action, now: Moment) {
         match action {
-            Action::Start | Action::Advance(_) | Action::StartBake | Action::Resume => self.judge.step_started(),
-            Action::Pause(_) | Action::ExtendPause => {
+            Action::Start | Action::Advance(_) | Action::Set(_) | Action::StartBake | Action::Resume => {
+                self.judge.step_started();
+                self.queries.step_started(now);
+            }
+            Action::Pause(PauseCause::Breach { .. }) | Action::ExtendPause => {
                 let (canary, stable) = (Counts::from(self.canary.totals()), Counts::from(self.stable.totals()));
                 let at = now.instant.saturating_duration_since(self.origin);
                 self.judge = Judge::new(&self.guards, &canary, &stable, at);
+                self.queries.start_anew(now);
             }
-            Action::Complete | Action::Rollback(_) => {}
+            // An operator's pause takes nothing back of what the guards have seen.
+            Action::Pause(PauseCause::Operator { .. }) => {}
+            Action::Complete | Action::Supersede { .. } | Action::Abort { .. } | Action::Rollback(_) => {}
         }
     }
 
     /// One per guard, as of the newest look.
     pub fn readings(&self, now: Moment) -> Vec<Reading> {
         self.judge.readings(now.instant.saturating_duration_since(self.origin))
+    }
+
+    /// One per guard that asks Prometheus, as of the newest answer.
+    pub fn query_readings(&self) -> Vec<QueryReading> {
+        self.queries.readings()
     }
 
     /// What the trial has cost until now.

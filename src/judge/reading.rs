@@ -45,7 +45,7 @@ pub fn overall(readings: &[Reading]) -> Verdict {
 }
 
 /// What one version did.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Figures {
     /// That the guard counts: over its window, or since the deployment began.
@@ -60,7 +60,7 @@ pub struct Figures {
 }
 
 /// What the judge says of one guard, and why.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Reading {
     pub guard: GuardSpec,

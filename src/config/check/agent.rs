@@ -39,7 +39,8 @@ pub(super) fn check(id: AgentId, agent: file::Agent, scope: &mut Scope<'_, '_>) 
     let environment = agent.environment.as_ref().map(|Text(environment)| environment);
     let health = health::check(agent.health.unwrap_or_default(), "health", scope);
     let deployment = agent.deployment;
-    let deployment = deployment.map(|d| deployment::check(d, &id, environment, &versions, stable.as_ref(), &health, scope));
+    let deployment =
+        deployment.map(|d| deployment::check(d, &id, environment, &versions, stable.as_ref(), &health, scope));
     let (deployment, share) = deployment.unzip();
     let exchange = exchange(agent.host, agent.timeouts.unwrap_or_default(), agent.max_request_body, scope);
     let spec = AgentSpec {

@@ -9,7 +9,9 @@ use super::super::scalar::{Amount, Text};
 use super::agent::Checked;
 use super::guard::Guard;
 use super::scope::Scope;
-use crate::control::prometheus::{DEFAULT_TIMEOUT, NAMES, PrometheusServer, QueryGuard, QueryLimit};
+use crate::control::prometheus::{
+    DEFAULT_TIMEOUT, FAILURES, INTERVALS, NAMES, PrometheusServer, QueryGuard, QueryLimit,
+};
 use crate::control::template;
 
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(30);
@@ -51,13 +53,13 @@ pub(super) fn check(guard: file::Guard, place: &mut Guard<'_, '_, '_>) -> Option
     };
     let path = |key: &str| format!("{}.{key}", place.path);
     let (interval, failures) = (path("interval"), path("failures"));
-    let range = Duration::from_secs(1)..=Duration::from_secs(86_400);
+    let range = u64::from(*FAILURES.start())..=u64::from(*FAILURES.end());
     Some(QueryGuard {
         name,
         query,
         limit,
-        interval: place.scope.duration(&interval, guard.interval, DEFAULT_INTERVAL, range),
-        failures: place.scope.count(&failures, guard.failures, 1, 1..=1000) as u32,
+        interval: place.scope.duration(&interval, guard.interval, DEFAULT_INTERVAL, INTERVALS),
+        failures: place.scope.count(&failures, guard.failures, 1, range) as u32,
     })
 }
 

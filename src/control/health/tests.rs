@@ -240,7 +240,13 @@ async fn what_a_command_leaves_behind_is_killed_however_it_ends() {
 
 fn target(endpoints: Vec<EndpointAddress>) -> Target {
     let key = AgentKey::of(&an_agent());
-    Target { key, version: VersionId::new("1.5.0"), stable: VersionId::new("1.4.2"), endpoints }
+    Target {
+        deployment: DeploymentId::new("d"),
+        key,
+        version: VersionId::new("1.5.0"),
+        stable: VersionId::new("1.4.2"),
+        endpoints,
+    }
 }
 
 /// The gate, and the runner that its checks run on.

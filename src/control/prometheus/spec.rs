@@ -1,12 +1,21 @@
 //! Query guards as their author writes them, and the server that they ask.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use http::HeaderValue;
 use serde::{Deserialize, Serialize};
 
+use crate::control::template;
 use crate::routing::spec::EndpointAddress;
+
+/// The names that may stand as `{{name}}` in a query.
+pub const NAMES: [&str; 5] = ["agent", "version", "stable", "environment", "interval"];
+pub const INTERVALS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
+pub const FAILURES: RangeInclusive<u32> = 1..=1000;
+/// In characters: longer names are refused, longer queries cut off where they are shown.
+const LONGEST_LABEL: usize = 80;
 
 /// Where queries are sent.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,14 +70,34 @@ impl QueryLimit {
 }
 
 impl QueryGuard {
+    /// What is wrong with one that comes from outside, if anything is.
+    pub fn check(&self) -> Result<(), String> {
+        if self.query.trim().is_empty() {
+            return Err("there is no query; expected PromQL that gives one number".into());
+        }
+        template::check(&self.query, &NAMES)?;
+        if self.name.as_ref().is_some_and(|name| name.trim().is_empty() || name.chars().count() > LONGEST_LABEL) {
+            return Err(format!("the name is too short or too long; expected 1 to {LONGEST_LABEL} characters"));
+        }
+        if !self.limit.value().is_finite() {
+            return Err("the limit is no number that a value can be compared with".into());
+        }
+        if !INTERVALS.contains(&self.interval) {
+            return Err("the interval is out of range; expected 1s to 1d".into());
+        }
+        if !FAILURES.contains(&self.failures) {
+            return Err(format!("failures: {} is out of range; expected 1 to 1000", self.failures));
+        }
+        Ok(())
+    }
+
     /// The name, or as much of the query as fits a label.
     pub fn label(&self) -> String {
-        const LONGEST: usize = 80;
         if let Some(name) = &self.name {
             return name.clone();
         }
         let query = self.query.split_whitespace().collect::<Vec<_>>().join(" ");
-        match query.char_indices().nth(LONGEST) {
+        match query.char_indices().nth(LONGEST_LABEL) {
             Some((end, _)) => format!("{}…", &query[..end]),
             None => query,
         }
