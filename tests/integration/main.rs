@@ -6,6 +6,8 @@ mod binary;
 mod cancel;
 mod faults;
 mod harness;
+mod health;
 mod http1;
+mod prometheus;
 mod reload;
 mod rollback;

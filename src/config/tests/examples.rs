@@ -12,8 +12,15 @@ fn example(name: &str) -> Config {
 #[test]
 fn each_is_known_here() {
     let names: Vec<_> = files_in("config", "yaml").iter().map(|p| p.file_name().unwrap().to_owned()).collect();
-    let known =
-        ["blue-green.yaml", "canary.yaml", "gated.yaml", "launchdarkly.yaml", "many-agents.yaml", "quickstart.yaml", "segments.yaml"];
+    let known = [
+        "blue-green.yaml",
+        "canary.yaml",
+        "gated.yaml",
+        "launchdarkly.yaml",
+        "many-agents.yaml",
+        "quickstart.yaml",
+        "segments.yaml",
+    ];
     assert_eq!(names, known, "an example without a test below");
 }
 
@@ -67,7 +74,10 @@ fn gated() {
     assert!(matches!(&checks[1].kind, CheckKind::Command(argv) if argv[2] == "{{endpoint}}"));
     assert_eq!(deployment.guards.len(), 1);
     let query = &deployment.queries[0];
-    assert_eq!((query.limit, query.failures, query.label().as_str()), (QueryLimit::Above(0.05), 3, "tool calls that fail"));
+    assert_eq!(
+        (query.limit, query.failures, query.label().as_str()),
+        (QueryLimit::Above(0.05), 3, "tool calls that fail")
+    );
     assert!(!query.query.contains('\n'));
 }
 

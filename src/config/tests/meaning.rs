@@ -121,7 +121,9 @@ fn a_deployment_is_its_content() {
 #[test]
 fn queries_take_numbers_and_the_units_of_the_file() {
     let queries = |above: &str| {
-        let text = format!("prometheus: {{ url: 'http://[::1]:9090/prom/' }}\n{AGENT}    deployment: {{ version: 1.5.0, guards: [{{ query: up, {above} }}] }}\n");
+        let text = format!(
+            "prometheus: {{ url: 'http://[::1]:9090/prom/' }}\n{AGENT}    deployment: {{ version: 1.5.0, guards: [{{ query: up, {above} }}] }}\n"
+        );
         let config = parse(&text);
         assert_eq!(config.prometheus.as_ref().unwrap().prefix, "/prom");
         config.agents[0].deployment.as_ref().unwrap().queries.clone()

@@ -194,7 +194,8 @@ fn what_the_registry_was_told_of_is_all_shown() {
     let rig = full();
     let scrape = rig.scrape();
     let own: BTreeSet<&str> = scrape.types.keys().map(String::as_str).filter(|n| n.starts_with("pointsman_")).collect();
-    let collectors: [Box<dyn Collector>; 3] = [
+    let collectors: [Box<dyn Collector>; 4] = [
+        Box::new(outside::OutsideCollector::new(Arc::default())),
         Box::new(versions::VersionCollector::new(rig.stats.clone(), 1)),
         Box::new(deployments::DeploymentCollector::new(Arc::default(), 1)),
         Box::new(instance::InstanceCollector::new(instance::Sources {
