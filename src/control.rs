@@ -13,13 +13,17 @@
 //! | [`agent`] | pure: one agent's deployments, its stable version and its rollback points |
 //! | [`change`] | pure: an agent before and after, and the words for the difference |
 //! | [`watch`] | the only meeting with the judge: a live deployment's counters and verdicts |
+//! | [`health`] | checks of a version's endpoints, before its first request and during its ramp |
+//! | [`prometheus`] | guards that ask a Prometheus server |
+//! | `readings` | the judge's guards and those together |
+//! | [`errands`] | the tasks that ask, on the control runtime; [`client`] is their HTTP |
 //! | [`service`] | the commands, and the one place that publishes tables |
 //! | [`reconcile`] | the loop: bell, timer or command → judge, plan, publish |
 //! | [`feed`] | the newest events, for those who follow |
 //! | `report` | changes → events and log lines |
 //! | [`view`] | what metrics and the admin API may see |
 //!
-//! Left out: durability and an audit trail (nothing survives a restart), and health checks of endpoints.
+//! Left out: durability and an audit trail (nothing survives a restart).
 
 pub mod agent;
 pub mod change;

@@ -85,7 +85,7 @@ fn http(given: file::HttpCheck, path: &str, scope: &mut Scope<'_, '_>) -> Option
         headers.push((name.as_str().to_owned(), value));
     }
     let status = given.status.map(|Text(status)| status).unwrap_or_default();
-    sound.then(|| CheckKind::Http(HttpCheck { method, path: target, status, host, headers }))
+    sound.then_some(CheckKind::Http(HttpCheck { method, path: target, status, host, headers }))
 }
 
 fn is_host(text: &str) -> bool {

@@ -48,7 +48,7 @@ pub struct StatusRange(RangeInclusive<u16>);
 impl StatusRange {
     /// `None` unless 100 ≤ low ≤ high ≤ 599.
     pub fn new(low: u16, high: u16) -> Option<Self> {
-        (100 <= low && low <= high && high <= 599).then(|| Self(low..=high))
+        (100 <= low && low <= high && high <= 599).then_some(Self(low..=high))
     }
 
     pub fn contains(&self, status: http::StatusCode) -> bool {
