@@ -203,6 +203,7 @@ fn metrics(
     control: &Control,
 ) -> Metrics {
     let metrics = Metrics::new(registry.clone(), reloads.clone(), counters.clone());
+    metrics.set_outside(control.outside().clone());
     let table = control.table().clone();
     metrics.set_table_source(Box::new(move || figures::of_table(&table.load())));
     let control = control.clone();

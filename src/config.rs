@@ -30,6 +30,7 @@ pub use schema::schema;
 pub use source::MAX_FILE_BYTES;
 
 use crate::control::model::{AgentIntent, Intent};
+use crate::control::prometheus::PrometheusServer;
 use crate::routing::ids::EnvironmentId;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +47,8 @@ pub struct Config {
     pub version_header: bool,
     pub limits: Limits,
     pub access_log: Option<AccessLogConfig>,
+    /// Whom guards with a query ask.
+    pub prometheus: Option<Arc<PrometheusServer>>,
     pub agents: Vec<AgentIntent>,
 }
 
@@ -68,7 +71,7 @@ impl Config {
 
     /// What the author of the file wants of all agents.
     pub fn intent(&self) -> Intent {
-        Intent { config_hash: self.hash.clone(), agents: self.agents.clone() }
+        Intent { config_hash: self.hash.clone(), agents: self.agents.clone(), prometheus: self.prometheus.clone() }
     }
 }
 

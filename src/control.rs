@@ -13,6 +13,10 @@
 //! | [`agent`] | pure: one agent's deployments, its stable version and its rollback points |
 //! | [`change`] | pure: an agent before and after, and the words for the difference |
 //! | [`watch`] | the only meeting with the judge: a live deployment's counters and verdicts |
+//! | [`health`] | checks of a version's endpoints, before its first request and during its ramp |
+//! | [`prometheus`] | guards that ask a Prometheus server |
+//! | `readings` | the judge's guards and those together |
+//! | [`errands`] | the tasks that ask, on the control runtime; [`client`] is their HTTP |
 //! | [`service`] | the commands, and the one place that publishes tables |
 //! | [`reconcile`] | the loop: bell, timer or command → judge, plan, publish |
 //! | [`feed`] | the newest events, for those who follow |
@@ -23,23 +27,28 @@
 //! | `report` | changes → events and log lines |
 //! | [`view`] | what metrics and the admin API may see |
 //!
-//! Left out: health checks of endpoints.
 
 pub mod agent;
 pub mod audit;
 pub mod change;
+pub mod client;
 pub mod command;
+pub mod errands;
 pub mod feed;
 #[cfg(test)]
 pub(crate) mod fixture;
+pub mod health;
 pub mod model;
 pub mod persist;
+pub mod prometheus;
+mod readings;
 pub mod reconcile;
 mod report;
 pub mod request;
 pub mod rollout;
 pub mod service;
 pub mod store;
+pub mod template;
 pub mod verbs;
 pub mod view;
 pub mod watch;

@@ -6,6 +6,7 @@
 //! | [`counters`] | what the proxy counts about itself, and the closed list of its error codes |
 //! | [`bell`] | how a worker wakes the judge |
 //! | [`commits`] | how the store's commits went |
+//! | [`outside`] | what control counts of health checks and Prometheus queries |
 //! | [`reload`] | how the last reload of the file went |
 //! | [`metrics`] | the scrape: all of the above as Prometheus text |
 //! | [`access`] | one JSON line per exchange, off the request path |
@@ -17,5 +18,6 @@ pub mod commits;
 pub mod counters;
 pub mod logging;
 pub mod metrics;
+pub mod outside;
 pub mod reload;
 pub mod stats;

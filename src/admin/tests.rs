@@ -57,10 +57,11 @@ impl Port {
             (spec.id, spec.environment) = (AgentId::new("twin"), EnvironmentId::new(environment));
             spec.routes =
                 vec![crate::routing::spec::RouteSpec { host: Some("twin.test".into()), ..Default::default() }];
-            AgentIntent { spec: Arc::new(spec), deployment: None }
+            AgentIntent { spec: Arc::new(spec), deployment: None, health: [].into() }
         };
-        let bot = AgentIntent { spec: Arc::new(an_agent()), deployment: Some(a_spec()) };
-        let intent = Intent { config_hash: "cafe".into(), agents: vec![bot, twin("production"), twin("staging")] };
+        let bot = AgentIntent { spec: Arc::new(an_agent()), deployment: Some(a_spec()), health: [].into() };
+        let agents = vec![bot, twin("production"), twin("staging")];
+        let intent = Intent { config_hash: "cafe".into(), agents, prometheus: None };
         let (control, _) = Control::start(intent, Arc::new(StatsRegistry::new(1))).expect("a good intent");
         let state = AdminState {
             control,

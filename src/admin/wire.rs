@@ -8,9 +8,11 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use crate::control::health::CheckReading;
 use crate::control::model::{
     Breach, Deployment, DeploymentState, Moment, OnBreach, Rollback, RollbackCause, Stage, Step,
 };
+use crate::control::prometheus::QueryReading;
 use crate::control::view::DeploymentView;
 use crate::judge::Reading;
 use crate::routing::ids::Weight;
@@ -120,6 +122,10 @@ pub struct DeploymentStatus {
     pub errors: u64,
     /// What each guard says now; empty where nothing is on trial.
     pub guards: Vec<Reading>,
+    /// What each guard that asks Prometheus says now.
+    pub queries: Vec<QueryReading>,
+    /// What each health check says of each endpoint of the version, while the deployment is under way.
+    pub health: Vec<CheckReading>,
     /// While paused: the reading that paused it.
     pub paused_by: Option<Reading>,
     pub rollback: Option<RollbackView>,
@@ -139,11 +145,14 @@ pub struct StepView {
 #[serde(rename_all = "camelCase")]
 pub struct RollbackView {
     pub at: String,
-    /// `guard` or `operator`.
+    /// `guard`, `health` or `operator`.
     pub cause: &'static str,
     /// The guard that broke, with its figures then.
     pub guard: Option<Reading>,
+    /// The same of a guard that asks Prometheus.
+    pub query: Option<QueryReading>,
     pub by: Option<String>,
+    /// The operator's, or the health check's.
     pub reason: Option<String>,
     /// The version's share until then.
     pub weight_percent: f64,
@@ -207,6 +216,8 @@ impl From<&DeploymentView> for DeploymentStatus {
             requests: view.cost.requests,
             errors: view.cost.errors,
             guards: view.readings.clone(),
+            queries: view.queries.clone(),
+            health: view.checks.clone(),
             paused_by: match state {
                 DeploymentState::Paused { cause, .. } => cause.breach().and_then(Breach::reading).cloned(),
                 _ => None,
@@ -233,14 +244,17 @@ impl From<&Step> for StepView {
 impl RollbackView {
     fn of(deployment: &Deployment) -> Option<Self> {
         let DeploymentState::RolledBack(Rollback { at, cause, weight, cost }) = &deployment.state else { return None };
-        let (guard, by, reason) = match cause {
-            RollbackCause::Guard(breach) => (breach.reading().cloned(), None, None),
-            RollbackCause::Operator { by, reason } => (None, Some(by.name.clone()), reason.clone()),
+        let (by, reason) = match cause {
+            RollbackCause::Guard(Breach::Unhealthy { why }) => (None, Some(why.clone())),
+            RollbackCause::Guard(_) => (None, None),
+            RollbackCause::Operator { by, reason } => (Some(by.name.clone()), reason.clone()),
         };
+        let breach = if let RollbackCause::Guard(breach) = cause { Some(breach) } else { None };
         Some(Self {
             at: time(at),
             cause: cause.as_str(),
-            guard,
+            guard: breach.and_then(Breach::reading).cloned(),
+            query: breach.and_then(Breach::query).cloned(),
             by,
             reason,
             weight_percent: percent(*weight),

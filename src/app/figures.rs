@@ -4,7 +4,9 @@ use crate::control::agent::Tally;
 use crate::control::service::Control;
 use crate::control::view::DeploymentView;
 use crate::routing::table::RoutingTable;
-use crate::telemetry::metrics::{DeploymentFigures, GuardFigures, RollbackCount, TableFigures, VersionWeight};
+use crate::telemetry::metrics::{
+    CheckFigures, DeploymentFigures, GuardFigures, RollbackCount, TableFigures, VersionWeight,
+};
 use crate::telemetry::stats::VersionLabels;
 
 pub(super) fn of_table(table: &RoutingTable) -> TableFigures {
@@ -28,11 +30,24 @@ pub(super) fn of_deployments(control: &Control) -> Vec<DeploymentFigures> {
 
 fn of_deployment(view: DeploymentView, tally: Tally) -> DeploymentFigures {
     let spec = &view.deployment.spec;
-    let guards = view.readings.iter().map(|reading| GuardFigures {
+    let own = view.readings.iter().map(|reading| GuardFigures {
         guard: reading.guard.to_string(),
         value: reading.canary.estimate,
         limit: reading.limit,
         evidence_ratio: Some(reading.evidence),
+        query_success: None,
+    });
+    let asked = view.queries.iter().map(|reading| GuardFigures {
+        guard: reading.guard.to_string(),
+        value: reading.value,
+        limit: Some(reading.guard.limit.value()),
+        evidence_ratio: Some(reading.evidence),
+        query_success: Some(reading.value.is_some()),
+    });
+    let checks = view.checks.iter().map(|reading| CheckFigures {
+        check: reading.check.clone(),
+        endpoint: reading.endpoint.clone(),
+        healthy: reading.healthy,
     });
     let count = |cause: &'static str, count| RollbackCount { cause: cause.into(), count };
     DeploymentFigures {
@@ -43,7 +58,8 @@ fn of_deployment(view: DeploymentView, tally: Tally) -> DeploymentFigures {
         },
         state: view.deployment.state.as_str().into(),
         weight_ratio: view.deployment.weight().as_fraction(),
-        guards: guards.collect(),
+        guards: own.chain(asked).collect(),
+        checks: checks.collect(),
         rollbacks: vec![
             count("guard", tally.rollbacks_by_guard),
             count("health", tally.rollbacks_by_health),

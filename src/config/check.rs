@@ -6,6 +6,8 @@
 mod agent;
 mod deployment;
 mod guard;
+mod health;
+mod query;
 mod scope;
 
 use std::net::SocketAddr;
@@ -46,6 +48,8 @@ pub(super) fn config(mut root: Node, hash: Arc<str>, report: &mut Report) -> Opt
     let listeners = listeners(file.listeners, &mut scope);
     check_reach(&agents, &listeners, &mut scope);
     let admin = admin(file.admin, &listeners, &mut scope);
+    let prometheus = file.prometheus.map(|given| query::server(given, &mut scope));
+    query::check_server(&agents, prometheus.is_some(), &mut scope);
 
     let cores = std::thread::available_parallelism().map_or(1, usize::from).min(256);
     Some(Config {
@@ -57,6 +61,7 @@ pub(super) fn config(mut root: Node, hash: Arc<str>, report: &mut Report) -> Opt
         version_header: file.version_header.unwrap_or(true),
         limits: limits(file.limits.unwrap_or_default(), &mut scope),
         access_log: file.access_log.map(access_log),
+        prometheus: prometheus.map(Arc::new),
         agents: agents.into_iter().map(|checked| checked.intent).collect(),
     })
 }

@@ -13,6 +13,10 @@ use super::scalar::{Amount, Bytes, Fraction, Ordered, Text, Whole};
 use crate::routing::ids::{AgentId, EnvironmentId, SegmentId, VersionId, Weight};
 use crate::routing::spec::{Attribute, EndpointAddress, HostPolicy, Scheme};
 
+mod outside;
+
+pub(super) use outside::{HealthCheck, HttpCheck, Prometheus};
+
 type Duration = Text<std::time::Duration>;
 
 /// Configuration of Pointsman. `${NAME}` and `${NAME:-default}` stand for environment variables in any value.
@@ -35,6 +39,8 @@ pub(super) struct File {
     pub(super) limits: Option<Limits>,
     /// Write a line of JSON per request. Default: none is written.
     pub(super) access_log: Option<AccessLog>,
+    /// The server that guards with a `query` ask.
+    pub(super) prometheus: Option<Prometheus>,
     /// The agents by name.
     #[schemars(required)]
     pub(super) agents: Option<Ordered<AgentId, Agent>>,
@@ -115,6 +121,8 @@ pub(super) struct Agent {
     pub(super) split: Option<Split>,
     /// A version to bring in, and how.
     pub(super) deployment: Option<Deployment>,
+    /// The `health` of deployments that do not have their own: those of the API never do.
+    pub(super) health: Option<Vec<HealthCheck>>,
     /// What the agent sees as `Host`. Default: pass.
     pub(super) host: Option<Text<HostPolicy>>,
     /// How long the phases of an exchange with the agent may take.
@@ -298,6 +306,9 @@ pub(super) struct Deployment {
     pub(super) bake: Option<Duration>,
     /// Conditions that must hold.
     pub(super) guards: Option<Vec<Guard>>,
+    /// What each endpoint of the version is asked before its first request and during its ramp. Default: the agent's
+    /// `health`; an empty list: nothing.
+    pub(super) health: Option<Vec<HealthCheck>>,
     /// What to do when a guard breaks. Default: rollback.
     pub(super) on_breach: Option<OnBreach>,
     /// How long after a rollback no deployment of this agent starts. Default: 0s.
@@ -352,13 +363,25 @@ pub(super) struct Rolling {
     pub(super) hold: Option<Duration>,
 }
 
-/// A condition on the new version's live figures.
+/// A condition on the new version: on its live figures with `metric`, on what a Prometheus server says with `query`.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, expecting = "a guard: a map with `metric` and `above` or `worse_than_stable_by`")]
+#[serde(deny_unknown_fields, expecting = "a guard: a map with `metric` or `query`, and a limit")]
 pub(super) struct Guard {
-    pub(super) metric: Metric,
-    /// Breach above this: a share for `error_rate`, a duration for latencies.
+    pub(super) metric: Option<Metric>,
+    /// PromQL that gives one number; `{{agent}}`, `{{version}}`, `{{stable}}`, `{{environment}}` and `{{interval}}`
+    /// are filled in.
+    pub(super) query: Option<Text<String>>,
+    /// Breach above this: a share for `error_rate`, a duration for latencies, any number for a `query`.
     pub(super) above: Option<Text<Amount>>,
+    /// Breach below this. Only with `query`.
+    pub(super) below: Option<Text<Amount>>,
+    /// What people call a `query`. Default: the query itself.
+    pub(super) name: Option<Text<String>>,
+    /// How often a `query` is asked. Default: 30s.
+    pub(super) interval: Option<Duration>,
+    /// How many bad answers to a `query` in a row are a breach. Default: 1.
+    #[schemars(range(min = 1, max = 1000))]
+    pub(super) failures: Option<Whole>,
     /// Over how long the figure is taken. Default: 5m. Not together with `confidence`.
     pub(super) window: Option<Duration>,
     /// Fewer requests in the window say nothing. Default: 50. Not together with `confidence`.

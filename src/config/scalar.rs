@@ -10,6 +10,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 mod names;
 mod units;
 
+pub(super) use names::PrometheusUrl;
 pub(super) use units::{Amount, Bytes, Fraction};
 
 /// A value that is written as one word.

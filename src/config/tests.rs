@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::control::health::CheckKind;
 use crate::control::model::{OnBreach, Strategy};
+use crate::control::prometheus::QueryLimit;
 use crate::judge::{GuardTest, Limit};
 use crate::routing::ids::Weight;
 use crate::routing::spec::{Attribute, EndpointAddress, HostPolicy, Scheme};

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::command::Changed;
+use super::health::{HealthCheck, Target};
 use super::model::{
     Actor, AgentIntent, AgentKey, Cost, Deployment, DeploymentId, DeploymentSpec, DeploymentState, Moment, PauseCause,
     RollbackCause,
@@ -39,6 +40,8 @@ pub const CHANGES_REMEMBERED: usize = 16;
 pub struct AgentRollout {
     /// As the file has it, but for `stable`: here it is the one in effect.
     pub spec: Arc<AgentSpec>,
+    /// The checks of deployments that name none.
+    pub health: Arc<[HealthCheck]>,
     pub state: AgentState,
     /// Of the state as it was when it took effect: kept, for tables are built oftener than an agent changes.
     notes: Notes,
@@ -94,7 +97,7 @@ impl AgentRollout {
         };
         let before = previous.map(|previous| previous.file.clone());
         let state = previous.cloned().unwrap_or_else(|| AgentState::new(said.clone(), by, now));
-        let mut next = Self::restored(intent.spec.clone(), state);
+        let mut next = Self::restored(intent, state);
         if before.as_ref().is_some_and(|before| before.stable != said.stable) {
             next.make_stable(said.stable.clone(), by.clone(), None, now);
             next.retire_what_no_longer_serves(by, now);
@@ -113,14 +116,16 @@ impl AgentRollout {
 
     /// What time alone moves need not wait for the first look: an unguarded immediate deployment is done here.
     fn start_by_time(&mut self, now: Moment) {
-        for action in self.plan(&Observation::none(), now) {
+        let Some(unseen) = self.deployment().map(|deployment| Observation::unseen(&deployment.spec)) else { return };
+        for action in self.plan(&unseen, now) {
             self.act(&action, Cost::default(), now);
         }
     }
 
     /// An agent as it was remembered, under the file's word as it is now.
-    pub fn restored(spec: Arc<AgentSpec>, state: AgentState) -> Self {
-        let mut restored = Self { spec, state, notes: Notes::default() };
+    pub fn restored(intent: &AgentIntent, state: AgentState) -> Self {
+        let (spec, health) = (intent.spec.clone(), intent.health.clone());
+        let mut restored = Self { spec, health, state, notes: Notes::default() };
         restored.sync_stable();
         restored.renote();
         restored
@@ -213,6 +218,19 @@ impl AgentRollout {
     /// The current one and the earlier ones, newest first.
     pub fn deployments(&self) -> impl Iterator<Item = &Deployment> {
         self.state.deployment.iter().chain(self.state.history.iter().rev())
+    }
+
+    /// Whose endpoints its health checks ask.
+    pub fn target_of(&self, deployment: &Deployment) -> Target {
+        let version = &deployment.spec.version;
+        let endpoints = self.spec.versions.get(version).map(|version| version.endpoints.clone());
+        Target {
+            deployment: deployment.id.clone(),
+            key: self.key(),
+            version: version.clone(),
+            stable: self.spec.stable.clone(),
+            endpoints: endpoints.unwrap_or_default(),
+        }
     }
 
     pub fn plan(&self, seen: &Observation, now: Moment) -> Vec<Action> {

@@ -27,6 +27,8 @@ pub fn a_spec() -> DeploymentSpec {
         steps: vec![step(1_000, Some(600)), step(5_000, Some(1_800)), step(100_000, None)],
         bake: Duration::from_secs(3_600),
         guards: vec![guard()],
+        queries: vec![],
+        health: vec![],
         on_breach: OnBreach::Rollback,
         cooldown: Duration::from_secs(600),
         audience: Audience::default(),
@@ -64,7 +66,8 @@ pub fn intent(deployment: Option<DeploymentSpec>) -> Intent {
 }
 
 pub fn intent_of(spec: AgentSpec, deployment: Option<DeploymentSpec>) -> Intent {
-    Intent { config_hash: "cafe".into(), agents: vec![AgentIntent { spec: Arc::new(spec), deployment }] }
+    let agent = AgentIntent { spec: Arc::new(spec), deployment, health: [].into() };
+    Intent { config_hash: "cafe".into(), agents: vec![agent], prometheus: None }
 }
 
 pub fn a_breach() -> Breach {

@@ -13,6 +13,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 
+use super::health::HealthCheck;
+use super::prometheus::{PrometheusServer, QueryGuard};
 use crate::judge::GuardSpec;
 use crate::routing::ids::{AgentId, EnvironmentId, VersionId, Weight};
 use crate::routing::spec::{AgentSpec, Audience};
@@ -37,9 +39,20 @@ pub struct DeploymentSpec {
     /// After the last step, guards must hold this long before the deployment is complete.
     pub bake: Duration,
     pub guards: Vec<GuardSpec>,
+    /// Guards that ask Prometheus.
+    pub queries: Vec<QueryGuard>,
+    /// What the version's endpoints are asked, before the first request and during the ramp.
+    pub health: Vec<HealthCheck>,
     pub on_breach: OnBreach,
     pub cooldown: Duration,
     pub audience: Audience,
+}
+
+impl DeploymentSpec {
+    /// Whether there is anything that may say no, or must say yes.
+    pub fn is_guarded(&self) -> bool {
+        !self.guards.is_empty() || !self.queries.is_empty()
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +102,8 @@ pub enum OnBreach {
 pub struct AgentIntent {
     pub spec: Arc<AgentSpec>,
     pub deployment: Option<DeploymentSpec>,
+    /// The checks of deployments that name none.
+    pub health: Arc<[HealthCheck]>,
 }
 
 /// What an author wants of all agents.
@@ -96,6 +111,8 @@ pub struct AgentIntent {
 pub struct Intent {
     pub config_hash: Arc<str>,
     pub agents: Vec<AgentIntent>,
+    /// Whom guards with a query ask.
+    pub prometheus: Option<Arc<PrometheusServer>>,
 }
 
 /// Which agent: every state of a rollout belongs to one of these.

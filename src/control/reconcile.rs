@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::errands::Runner;
 use super::model::Moment;
 use super::service::Control;
 
@@ -18,15 +19,17 @@ const MIN_GAP: Duration = Duration::from_millis(5);
 /// Drives the deployments of one [`Control`]; there is one.
 pub struct Reconciler {
     control: Control,
+    runner: Runner,
 }
 
 impl Reconciler {
     pub(super) fn new(control: Control) -> Self {
-        Self { control }
+        let runner = Runner::new(control.outside().clone());
+        Self { control, runner }
     }
 
     /// Runs until `stop` says true, or its sender is gone.
-    pub async fn run(self, mut stop: watch::Receiver<bool>) {
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let stopped = stop.wait_for(|stop| *stop);
         tokio::pin!(stopped);
         loop {
@@ -45,8 +48,9 @@ impl Reconciler {
     }
 
     /// Returns when there is a reason to look. A command only moves the deadline: it has done its own work.
-    async fn wanted(&self) {
+    async fn wanted(&mut self) {
         loop {
+            self.runner.run(self.control.errands());
             let next = self.control.next_look(Moment::now());
             let deadline = async {
                 match next {
@@ -57,6 +61,7 @@ impl Reconciler {
             tokio::select! {
                 () = self.control.registry().bell().heard() => return,
                 () = deadline => return,
+                () = self.runner.news() => return,
                 () = self.control.changed() => {}
             }
         }

@@ -73,11 +73,14 @@ fn sentence(kind: EventKind) -> &'static str {
 }
 
 fn log_breach(change: &Change, event: &Event, breach: &Breach, message: &str) {
-    let reading = breach.reading();
+    let (reading, query) = (breach.reading(), breach.query());
+    let named = reading.map(|r| r.guard.metric.as_str().to_owned()).or_else(|| query.map(|q| q.guard.label()));
+    let guard = named.as_deref().unwrap_or("health");
     tracing::warn!(
         environment = %event.key.environment, agent = %event.key.agent, version = %event.version,
-        guard = reading.map_or("health", |r| r.guard.metric.as_str()),
-        figure = reading.and_then(|r| r.canary.estimate), limit = reading.and_then(|r| r.limit),
+        guard,
+        figure = reading.map_or_else(|| query.and_then(|q| q.value), |r| r.canary.estimate),
+        limit = reading.map_or_else(|| query.map(|q| q.guard.limit.value()), |r| r.limit),
         judged = reading.map(|r| r.canary.requests), bad = reading.map(|r| r.canary.bad),
         explanation = breach.explanation(), at = %humantime::format_rfc3339_millis(event.at.wall),
         weight = %event.weight, requests = change.cost.requests, errors = change.cost.errors,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::model::{DeploymentSpec, OnBreach, Step, Strategy};
+use super::prometheus::QueryGuard;
 use crate::judge::GuardSpec;
 use crate::routing::ids::{BUCKETS, VersionId, Weight};
 use crate::routing::spec::Audience;
@@ -27,6 +28,8 @@ pub struct DeploymentRequest {
     /// `None`: 10 minutes; for `immediate` none.
     pub bake: Option<Duration>,
     pub guards: Vec<GuardSpec>,
+    /// Guards that ask Prometheus.
+    pub queries: Vec<QueryGuard>,
     pub on_breach: OnBreach,
     pub cooldown: Duration,
     pub audience: Audience,
@@ -72,6 +75,7 @@ impl DeploymentRequest {
             rolling: None,
             bake: None,
             guards: Vec::new(),
+            queries: Vec::new(),
             on_breach: OnBreach::default(),
             cooldown: Duration::ZERO,
             audience: Audience::default(),
@@ -86,6 +90,9 @@ impl DeploymentRequest {
         for (position, guard) in self.guards.iter().enumerate() {
             errors.extend(guard.check().err().map(|e| FieldError::new(format!("guards[{position}]"), e.to_string())));
         }
+        for (position, query) in self.queries.iter().enumerate() {
+            errors.extend(query.check().err().map(|e| FieldError::new(format!("queries[{position}]"), e)));
+        }
         let steps = match steps(self.strategy, self.steps, self.rolling, endpoints) {
             Ok(steps) if errors.is_empty() => steps,
             Ok(_) => return Err(errors),
@@ -98,6 +105,9 @@ impl DeploymentRequest {
             steps,
             bake: self.bake.unwrap_or(default_bake(self.strategy)),
             guards: self.guards,
+            queries: self.queries,
+            // Health checks come from the file alone: of the agent, see `order`.
+            health: Vec::new(),
             on_breach: self.on_breach,
             cooldown: self.cooldown,
             audience: self.audience,

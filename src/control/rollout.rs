@@ -54,6 +54,12 @@ impl Observation {
         Self { judgement: Judgement::Silent, health: Health::NotAsked }
     }
 
+    /// Before anything was looked at, of a deployment that may have health checks.
+    pub fn unseen(spec: &DeploymentSpec) -> Self {
+        let health = if spec.health.is_empty() { Health::NotAsked } else { Health::Unknown };
+        Self { health, ..Self::none() }
+    }
+
     /// Whether the version may get its first request.
     pub fn is_fit(&self) -> bool {
         matches!(self.health, Health::NotAsked | Health::Healthy)
@@ -138,7 +144,7 @@ fn next(spec: &DeploymentSpec, state: &DeploymentState, seen: &Observation, now:
     if let (true, Some(breach)) = (state.on_trial(), seen.breach()) {
         return on_breach(spec, state, breach, now);
     }
-    let guards_pass = spec.guards.is_empty() || matches!(seen.judgement, Judgement::Pass);
+    let guards_pass = !spec.is_guarded() || matches!(seen.judgement, Judgement::Pass);
     match state {
         DeploymentState::Waiting { until } => (seen.is_fit() && now.instant >= until.instant).then_some(Action::Start),
         DeploymentState::Running { stage, since } => {

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use super::agent::{AgentRollout, AgentState};
 use super::audit::{self, Record};
 use super::change::Change;
+use super::errands::Errand;
 use super::feed::{Event, Missed};
 use super::model::{Actor, AgentIntent, AgentKey, Cost, Intent, Moment};
 use super::persist;
@@ -26,10 +27,12 @@ use super::view::{DeploymentView, RolloutCounters};
 use super::watch::Watch;
 use crate::routing::compile::Rejection;
 use crate::routing::table::SharedTable;
+use crate::telemetry::outside::OutsideCounters;
 use crate::telemetry::stats::StatsRegistry;
 use durable::Left;
 use entry::Entry;
-use state::Shared;
+pub(super) use entry::Means;
+use state::{Inner, Shared};
 
 mod durable;
 mod entry;
@@ -82,7 +85,8 @@ impl Control {
         let mut write = self.0.book.runs.write(&changes, now);
         Left { by: &by, gone, layouts: (before, persist::layouts(&self.0.table.load())) }.add_to(&mut write, now);
         self.0.book.insist(write);
-        inner.settle(rollouts, &self.0.registry, &self.0.book.runs, now);
+        self.0.server.store(intent.prometheus);
+        inner.settle(rollouts, &self.0.means(), now);
         let told = inner.told(changes, now);
         self.0.registry.prune();
         let applied = Applied { epoch: inner.epoch, agents: inner.agents.len() };
@@ -136,6 +140,18 @@ impl Control {
 
     pub(super) fn registry(&self) -> &Arc<StatsRegistry> {
         &self.0.registry
+    }
+
+    /// How many checks and queries there were.
+    pub fn outside(&self) -> &Arc<OutsideCounters> {
+        &self.0.outside
+    }
+
+    /// Checks and queries that have not begun; each is given out once.
+    pub(super) fn errands(&self) -> Vec<Errand> {
+        let Inner { live, agents, .. } = &mut *self.0.lock();
+        let entries = live.iter().filter_map(|key| Some(agents.get_mut(key)?.errands()));
+        entries.flatten().collect()
     }
 
     /// Returns when a command or a reload may have moved the next deadline.

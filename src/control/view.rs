@@ -1,7 +1,9 @@
 //! What metrics and the admin API may see of rollouts: copies, taken at one moment.
 
 use super::agent::{Stable, Tally};
+use super::health::CheckReading;
 use super::model::{AgentKey, Cost, Deployment};
+use super::prometheus::QueryReading;
 use crate::judge::Reading;
 use crate::routing::ids::VersionId;
 
@@ -18,6 +20,10 @@ pub struct DeploymentView {
     pub cost: Cost,
     /// Of the newest look, in the order of the spec's guards; empty where nothing is on trial.
     pub readings: Vec<Reading>,
+    /// The same of the guards that ask Prometheus.
+    pub queries: Vec<QueryReading>,
+    /// What each health check says of each endpoint; empty where none is asked.
+    pub checks: Vec<CheckReading>,
     /// The agent's newest rollback, where it was of another deployment than this one.
     pub earlier_rollback: Option<Deployment>,
     /// Of the agent's state.

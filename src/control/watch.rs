@@ -3,16 +3,21 @@
 //! While it lives, the canary's outcomes ring the reconciler's bell, if there are guards; stable's never do.
 //! A judge keeps its breach for good, so after a pause a fresh one decides when to go on. What the judges of one
 //! deployment may spend on false alarms, over pauses and restarts, is one [`Allowance`].
+//! Guards that ask Prometheus say their word together with the judge's, see [`readings`].
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::model::{Breach, Cost, Deployment, DeploymentId, Moment, PauseCause};
+use super::errands::Errand;
+use super::model::{AgentKey, Cost, Deployment, DeploymentId, Moment, PauseCause};
+use super::prometheus::{Queries, QueryReading};
+use super::readings;
 use super::rollout::{Action, Judgement};
-use crate::judge::{Counts, Feed, GuardSpec, GuardTest, Judge, Reading, Verdict};
+use super::service::Means;
+use crate::judge::{Counts, Feed, GuardSpec, GuardTest, Judge, Reading};
 use crate::routing::ids::VersionId;
 use crate::routing::spec::AgentSpec;
-use crate::telemetry::stats::{StatsRegistry, Totals, VersionLabels, VersionStats};
+use crate::telemetry::stats::{Totals, VersionLabels, VersionStats};
 
 /// A judge's part in the chance of a false alarm that a guard's confidence leaves for the whole deployment.
 ///
@@ -68,6 +73,7 @@ pub struct Watch {
     feeds: (Feed, Feed),
     judge: Judge,
     allowance: Allowance,
+    queries: Queries,
     /// The judge counts time from here.
     origin: Instant,
     /// What the version had counted when its trial began.
@@ -75,15 +81,15 @@ pub struct Watch {
 }
 
 impl Watch {
-    pub fn new(
+    pub(super) fn new(
         agent: &AgentSpec,
         deployment: &Deployment,
-        registry: &StatsRegistry,
+        means: &Means<'_>,
         allowance: Allowance,
         now: Moment,
     ) -> Self {
         let stats = |version: &VersionId| {
-            registry.version(VersionLabels {
+            means.registry.version(VersionLabels {
                 environment: agent.environment.shared(),
                 agent: agent.id.shared(),
                 version: version.shared(),
@@ -95,8 +101,10 @@ impl Watch {
         let mut feeds = (Feed::of_canary(&guards), Feed::of_stable(&guards));
         let judge = allowance.judge(&guards, feeds.0.read(&canary), feeds.1.read(&stable), Duration::ZERO);
         canary.set_guarded(!guards.is_empty());
+        let (queries, version) = (&deployment.spec.queries, &deployment.spec.version);
+        let queries = Queries::new(queries, &AgentKey::of(agent), version, &agent.stable, means.server, now);
         let of = (deployment.id(), agent.stable.clone());
-        Self { of, canary, stable, guards, feeds, judge, allowance, origin: now.instant, before }
+        Self { of, canary, stable, guards, feeds, judge, allowance, queries, origin: now.instant, before }
     }
 
     /// Whether it watches this deployment against this stable version.
@@ -110,7 +118,12 @@ impl Watch {
     }
 
     pub fn is_guarded(&self) -> bool {
-        !self.guards.is_empty()
+        !self.guards.is_empty() || !self.queries.is_empty()
+    }
+
+    /// Queries that have not begun.
+    pub fn errands(&mut self) -> impl Iterator<Item = Errand> {
+        self.queries.errands()
     }
 
     /// Looks at the counters as they are now.
@@ -120,13 +133,7 @@ impl Watch {
         }
         let at = now.instant.saturating_duration_since(self.origin);
         self.judge.observe(at, self.feeds.0.read(&self.canary), self.feeds.1.read(&self.stable));
-        match self.judge.verdict(at) {
-            Verdict::Hold => Judgement::Silent,
-            Verdict::Pass => Judgement::Pass,
-            Verdict::Breach => self.judge.breach(at).map_or(Judgement::Silent, |reading| {
-                Judgement::Breach(Breach::Guard { reading: storable(reading).into() })
-            }),
-        }
+        readings::together(&self.judge, at, &self.queries)
     }
 
     /// What an action means for the guards.
@@ -134,12 +141,14 @@ impl Watch {
         match action {
             Action::Start | Action::Advance(_) | Action::Set(_) | Action::StartBake | Action::Resume => {
                 self.judge.step_started();
+                self.queries.step_started(now);
             }
             Action::Pause(PauseCause::Breach { .. }) | Action::ExtendPause => {
                 let at = now.instant.saturating_duration_since(self.origin);
                 let (canary, stable) = (self.feeds.0.read(&self.canary), self.feeds.1.read(&self.stable));
                 self.allowance = self.allowance.next();
                 self.judge = self.allowance.judge(&self.guards, canary, stable, at);
+                self.queries.start_anew(now);
             }
             // An operator's pause takes nothing back of what the guards have seen.
             Action::Pause(PauseCause::Operator { .. }) => {}
@@ -152,6 +161,11 @@ impl Watch {
         let readings = self.judge.readings(now.instant.saturating_duration_since(self.origin));
         // Under the names that their author gave them.
         readings.into_iter().zip(&self.guards).map(|(reading, guard)| Reading { guard: *guard, ..reading }).collect()
+    }
+
+    /// One per guard that asks Prometheus, as of the newest answer.
+    pub fn query_readings(&self) -> Vec<QueryReading> {
+        self.queries.readings()
     }
 
     /// What the trial has cost until now.
@@ -168,18 +182,6 @@ impl Drop for Watch {
     fn drop(&mut self) {
         self.canary.set_guarded(false);
     }
-}
-
-/// JSON has no infinities: a bound that is none becomes the largest number.
-fn storable(mut reading: Reading) -> Reading {
-    let finite = |value: f64| if value.is_nan() { 0.0 } else { value.clamp(f64::MIN, f64::MAX) };
-    for figures in [Some(&mut reading.canary), reading.stable.as_mut()].into_iter().flatten() {
-        figures.estimate = figures.estimate.map(finite);
-        figures.interval = figures.interval.map(|(low, high)| (finite(low), finite(high)));
-    }
-    reading.limit = reading.limit.map(finite);
-    reading.evidence = finite(reading.evidence);
-    reading
 }
 
 fn cost_in(totals: &Totals) -> Cost {

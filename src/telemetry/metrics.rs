@@ -13,6 +13,7 @@ mod bound;
 mod deployments;
 mod family;
 mod instance;
+mod outside;
 mod versions;
 
 use std::borrow::Cow;
@@ -23,6 +24,7 @@ use prometheus::{Registry, TextEncoder};
 
 use super::access::AccessCounters;
 use super::counters::ProxyCounters;
+use super::outside::OutsideCounters;
 use super::reload::ReloadStatus;
 use super::stats::{StatsRegistry, VersionLabels};
 
@@ -56,6 +58,7 @@ pub struct DeploymentFigures {
     /// The share that it has now, 0..=1.
     pub weight_ratio: f64,
     pub guards: Vec<GuardFigures>,
+    pub checks: Vec<CheckFigures>,
     /// All rollbacks of this *agent* so far, by cause. Must not shrink while the process lives; where an
     /// agent has several deployments, each may tell the same figures.
     pub rollbacks: Vec<RollbackCount>,
@@ -70,6 +73,17 @@ pub struct GuardFigures {
     pub limit: Option<f64>,
     /// How much of the evidence that a breach takes is there; 1 or more is a breach.
     pub evidence_ratio: Option<f64>,
+    /// Of a guard that asks Prometheus: whether the newest answer was a value.
+    pub query_success: Option<bool>,
+}
+
+/// What one health check says of one endpoint.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CheckFigures {
+    pub check: String,
+    pub endpoint: String,
+    /// `None` while nobody knows.
+    pub healthy: Option<bool>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -84,6 +98,7 @@ pub struct Metrics {
     table: Arc<Source<TableFigures>>,
     deployments: Arc<Source<Vec<DeploymentFigures>>>,
     access: Arc<Mutex<Option<Arc<AccessCounters>>>>,
+    outside: Arc<Mutex<Option<Arc<OutsideCounters>>>>,
 }
 
 impl Metrics {
@@ -97,9 +112,10 @@ impl Metrics {
         proxy: Arc<[ProxyCounters]>,
         limit: usize,
     ) -> Self {
-        let (table, deployments, access) = (Arc::default(), Arc::default(), Arc::default());
-        let metrics = Self { registry: Registry::new(), table, deployments, access };
-        let own: [Box<dyn Collector>; 4] = [
+        let (table, deployments) = (Arc::default(), Arc::default());
+        let (access, outside) = (Arc::default(), Arc::default());
+        let metrics = Self { registry: Registry::new(), table, deployments, access, outside };
+        let own: [Box<dyn Collector>; 5] = [
             Box::new(versions::VersionCollector::new(stats, limit)),
             Box::new(instance::InstanceCollector::new(instance::Sources {
                 reloads,
@@ -109,6 +125,7 @@ impl Metrics {
                 limit,
             })),
             Box::new(deployments::DeploymentCollector::new(metrics.deployments.clone(), limit)),
+            Box::new(outside::OutsideCollector::new(metrics.outside.clone())),
             Box::new(prometheus::process_collector::ProcessCollector::for_self()),
         ];
         for collector in own {
@@ -136,6 +153,11 @@ impl Metrics {
     /// The access log's counts, where one is written. Replaces those of an earlier log.
     pub fn set_access_log(&self, counters: Arc<AccessCounters>) {
         *lock(&self.access) = Some(counters);
+    }
+
+    /// Where control counts its health checks and queries.
+    pub fn set_outside(&self, counters: Arc<OutsideCounters>) {
+        *lock(&self.outside) = Some(counters);
     }
 
     /// The scrape's answer, in the text format ([`CONTENT_TYPE`]).

@@ -12,6 +12,7 @@ use super::super::file::{self, Op};
 use super::super::scalar::{FromText, Ordered, Text};
 use super::DEFAULT_ENVIRONMENT;
 use super::deployment;
+use super::health;
 use super::scope::Scope;
 use crate::control::model::AgentIntent;
 use crate::routing::ids::{AgentId, EnvironmentId, SegmentId, VersionId};
@@ -36,8 +37,10 @@ pub(super) fn check(id: AgentId, agent: file::Agent, scope: &mut Scope<'_, '_>) 
     let routes = routes(&id, agent.routes, scope);
     let bucketing = bucketing(agent.bucketing.unwrap_or_default(), scope);
     let environment = agent.environment.as_ref().map(|Text(environment)| environment);
+    let health = health::check(agent.health.unwrap_or_default(), "health", scope);
     let deployment = agent.deployment;
-    let deployment = deployment.map(|d| deployment::check(d, &id, environment, &versions, stable.as_ref(), scope));
+    let deployment =
+        deployment.map(|d| deployment::check(d, &id, environment, &versions, stable.as_ref(), &health, scope));
     let (deployment, share) = deployment.unzip();
     let exchange = exchange(agent.host, agent.timeouts.unwrap_or_default(), agent.max_request_body, scope);
     let spec = AgentSpec {
@@ -52,7 +55,8 @@ pub(super) fn check(id: AgentId, agent: file::Agent, scope: &mut Scope<'_, '_>) 
         split: agent.split.filter(|_| !scope.is_damaged("split")).map(split),
         exchange,
     };
-    Some(Checked { intent: AgentIntent { spec: Arc::new(spec), deployment: deployment.flatten() }, share })
+    let intent = AgentIntent { spec: Arc::new(spec), deployment: deployment.flatten(), health: health.into() };
+    Some(Checked { intent, share })
 }
 
 fn versions(

@@ -13,7 +13,9 @@ use super::super::scalar::Text;
 use super::DEFAULT_ENVIRONMENT;
 use super::agent::audience;
 use super::guard;
+use super::health::check as check_health;
 use super::scope::Scope;
+use crate::control::health::HealthCheck;
 use crate::control::model::{self, DeploymentSpec, Step, Strategy};
 use crate::control::request::{self, Rolling};
 use crate::routing::ids::{AgentId, EnvironmentId, VersionId, Weight};
@@ -28,6 +30,7 @@ pub(super) fn check(
     environment: Option<&EnvironmentId>,
     versions: &BTreeMap<VersionId, VersionSpec>,
     stable: Option<&VersionId>,
+    health: &[HealthCheck],
     scope: &mut Scope<'_, '_>,
 ) -> (Option<DeploymentSpec>, CanaryShare) {
     let Text(version) = given.version;
@@ -42,7 +45,8 @@ pub(super) fn check(
     let bake = request::default_bake(strategy);
     let bake = scope.duration("deployment.bake", given.bake, bake, TIMES);
     let cooldown = scope.duration("deployment.cooldown", given.cooldown, Duration::ZERO, TIMES);
-    let guards = guard::check(given.guards.unwrap_or_default(), scope);
+    let (guards, queries) = guard::check(given.guards.unwrap_or_default(), scope);
+    let own = given.health.map(|checks| check_health(checks, "deployment.health", scope));
     let on_breach = match given.on_breach {
         None | Some(OnBreach::Rollback) => model::OnBreach::Rollback,
         Some(OnBreach::Pause) => model::OnBreach::Pause,
@@ -59,6 +63,8 @@ pub(super) fn check(
         steps,
         bake,
         guards,
+        queries,
+        health: own.unwrap_or_else(|| health.to_vec()),
         on_breach,
         cooldown,
         audience,

@@ -1,10 +1,13 @@
-//! Guards: which keys go together, and whether the limit is in the metric's unit.
+//! Guards: which keys go together, and whether the limit is in the metric's unit. Those that ask Prometheus are
+//! in [`super::query`].
 
 use std::time::Duration;
 
 use super::super::file::{self, Metric as Name};
 use super::super::scalar::{Amount, Fraction, Text};
+use super::query;
 use super::scope::Scope;
+use crate::control::prometheus::QueryGuard;
 use crate::judge::{GuardSpec, GuardTest, Limit, Metric};
 
 const MAX_GUARDS: usize = 32;
@@ -12,24 +15,31 @@ const DEFAULT_WINDOW: Duration = Duration::from_secs(300);
 const DEFAULT_MIN_REQUESTS: u64 = 50;
 
 /// Those that are right; what is wrong with the others is reported.
-pub(super) fn check(given: Vec<file::Guard>, scope: &mut Scope<'_, '_>) -> Vec<GuardSpec> {
+pub(super) fn check(given: Vec<file::Guard>, scope: &mut Scope<'_, '_>) -> (Vec<GuardSpec>, Vec<QueryGuard>) {
     if given.len() > MAX_GUARDS {
         scope.error("deployment.guards", format!("{} guards; expected at most {MAX_GUARDS}", given.len()));
     }
-    let mut guards = Vec::with_capacity(given.len());
+    let (mut guards, mut queries) = (Vec::new(), Vec::new());
     for (position, guard) in scope.positions("deployment.guards").1.into_iter().zip(given) {
         let path = format!("deployment.guards[{position}]");
         if scope.is_damaged(&path) {
             continue;
         }
-        let metric = metric(guard.metric);
         let mut place = Guard { path, scope, sound: true };
-        let test = place.test(metric, guard);
-        if place.sound {
-            guards.extend(test.map(|test| GuardSpec { metric, test }));
+        match (guard.metric, &guard.query) {
+            (Some(name), None) => {
+                let metric = metric(name);
+                let test = place.test(metric, guard);
+                guards.extend(test.filter(|_| place.sound).map(|test| GuardSpec { metric, test }));
+            }
+            (None, Some(_)) => queries.extend(query::check(guard, &mut place).filter(|_| place.sound)),
+            (Some(_), Some(_)) => {
+                place.error("query", "a guard looks at one thing; remove `metric`, or make it a guard of its own");
+            }
+            (None, None) => place.error("", "the guard does not say what it looks at; expected `metric` or `query`"),
         }
     }
-    guards
+    (guards, queries)
 }
 
 fn metric(name: Name) -> Metric {
@@ -44,21 +54,30 @@ fn metric(name: Name) -> Metric {
 }
 
 /// One guard under check.
-struct Guard<'s, 'a, 'r> {
-    path: String,
-    scope: &'s mut Scope<'a, 'r>,
+pub(super) struct Guard<'s, 'a, 'r> {
+    pub(super) path: String,
+    pub(super) scope: &'s mut Scope<'a, 'r>,
     /// Nothing wrong so far.
     sound: bool,
 }
 
 impl Guard<'_, '_, '_> {
-    fn error(&mut self, key: &str, message: impl Into<String>) {
+    pub(super) fn error(&mut self, key: &str, message: impl Into<String>) {
         self.sound = false;
         let dot = if key.is_empty() { "" } else { "." };
         self.scope.error(&format!("{}{dot}{key}", self.path), message);
     }
 
     fn test(&mut self, metric: Metric, guard: file::Guard) -> Option<GuardTest> {
+        let of_queries = [
+            ("below", guard.below.is_some()),
+            ("name", guard.name.is_some()),
+            ("interval", guard.interval.is_some()),
+            ("failures", guard.failures.is_some()),
+        ];
+        for (key, _) in of_queries.into_iter().filter(|(_, given)| *given) {
+            self.error(key, "goes with `query`; remove it");
+        }
         let confidence = guard.confidence.as_ref().map(|Text(confidence)| self.confidence(*confidence));
         match (&guard.above, &guard.worse_than_stable_by) {
             (Some(_), Some(_)) => {
@@ -109,6 +128,10 @@ impl Guard<'_, '_, '_> {
 
     fn limit(&mut self, metric: Metric, above: Amount) -> Option<Limit> {
         match (metric, above) {
+            (_, Amount::Number(number)) => {
+                let expected = "a share such as 5% or a duration such as 3s";
+                self.error("above", format!("`{number}` has no unit; expected {expected}"));
+            }
             (Metric::ErrorRate, Amount::Share(share)) => return Some(Limit::Rate(share)),
             (Metric::ErrorRate, Amount::Time(_)) => {
                 self.error(

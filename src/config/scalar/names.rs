@@ -7,6 +7,7 @@ use schemars::{Schema, json_schema};
 
 use super::super::errors::shown;
 use super::{FromText, pattern};
+use crate::control::health::StatusRange;
 use crate::routing::ids::{AgentId, EnvironmentId, SegmentId, VersionId};
 use crate::routing::spec::{Attribute, EndpointAddress, HostPolicy, Scheme};
 
@@ -161,5 +162,56 @@ impl FromText for HostPolicy {
             "description": "What the agent sees as `Host`: `pass` what the client sent, `endpoint` the endpoint's own, or a fixed name.",
             "examples": ["pass", "endpoint", "agent.internal"],
         })
+    }
+}
+
+impl FromText for StatusRange {
+    const NAME: &'static str = "StatusRange";
+    const EXPECTED: &'static str = "a status such as 200, or a range such as 200-299";
+    fn from_text(text: &str) -> Result<Self, String> {
+        let (low, high) = text.split_once('-').unwrap_or((text, text));
+        let number = |text: &str| text.trim().parse().ok();
+        let range = number(low).zip(number(high)).and_then(|(low, high)| Self::new(low, high));
+        range.ok_or_else(|| format!("`{}` is no status; expected {}, within 100-599", shown(text), Self::EXPECTED))
+    }
+    fn schema() -> Schema {
+        json_schema!({
+            "type": ["string", "integer"],
+            "description": "The statuses that are as they should be.",
+            "examples": [200, "200-299"],
+        })
+    }
+}
+
+/// An address, and the path before `/api/v1`.
+#[derive(Clone, Debug)]
+pub(in crate::config) struct PrometheusUrl {
+    pub(in crate::config) address: EndpointAddress,
+    pub(in crate::config) prefix: String,
+}
+
+impl FromText for PrometheusUrl {
+    const NAME: &'static str = "PrometheusUrl";
+    const EXPECTED: &'static str = "a URL such as http://127.0.0.1:9090";
+    fn from_text(text: &str) -> Result<Self, String> {
+        let wrong = |why: &str| format!("`{}` {why}; expected {}", shown(text), Self::EXPECTED);
+        let Some(rest) = text.strip_prefix("http://") else {
+            let https = text.starts_with("https://");
+            return Err(wrong(if https { "needs TLS, which is not available yet" } else { "is no http:// URL" }));
+        };
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let address = format!("http://{authority}").parse::<EndpointAddress>().map_err(|error| error.to_string())?;
+        let prefix = path.trim_end_matches('/').to_owned();
+        let is_path = prefix.is_empty() || prefix.parse::<http::uri::PathAndQuery>().is_ok_and(|p| p.query().is_none());
+        if !is_path || prefix.contains('#') {
+            return Err(wrong("has more than a path after its host"));
+        }
+        if prefix.ends_with("/api/v1") || prefix.ends_with("/api/v1/query") {
+            return Err(wrong("names the API itself, which is found below the server's URL"));
+        }
+        Ok(Self { address, prefix })
+    }
+    fn schema() -> Schema {
+        pattern("http://.+", "The URL of a Prometheus server.", &["http://127.0.0.1:9090", "http://prometheus/prefix"])
     }
 }

@@ -65,8 +65,11 @@ fn fractions_and_amounts() {
     check(&[
         ("5%", Ok(Amount::Share(0.05))),
         ("3s", Ok(Amount::Time(Duration::from_secs(3)))),
-        ("5", Err("has no unit")),
+        ("5", Ok(Amount::Number(5.0))),
+        ("-1e-3", Ok(Amount::Number(-0.001))),
         ("five", Err("is no duration")),
+        ("inf", Err("is no duration")),
+        ("1e999", Err("is no duration")),
     ]);
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use schemars::Schema;
+use schemars::{Schema, json_schema};
 
 use super::super::errors::shown;
 use super::{FromText, pattern};
@@ -21,6 +21,8 @@ pub(crate) struct Bytes(pub(crate) u64);
 pub(crate) enum Amount {
     Share(f64),
     Time(Duration),
+    /// Without a unit: only a query takes one.
+    Number(f64),
 }
 
 const SHARE: &str = r"[0-9]+(\.[0-9]+)?%";
@@ -143,13 +145,20 @@ impl FromText for Amount {
         if text.contains('%') {
             return Fraction::from_text(text).map(|fraction| Self::Share(fraction.0));
         }
-        if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
-            return Err(format!("`{}` has no unit; expected {}", shown(text), Self::EXPECTED));
+        // Rust would also take words such as `inf` for numbers.
+        let spelled = text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
+        match text.parse::<f64>() {
+            Ok(number) if spelled && number.is_finite() => Ok(Self::Number(number)),
+            _ => Duration::from_text(text).map(Self::Time),
         }
-        Duration::from_text(text).map(Self::Time)
     }
     fn schema() -> Schema {
-        let description = "A share for `error_rate`, a duration for latencies.";
-        pattern(&format!("{SHARE}|{DURATION}"), description, &["5%", "3s"])
+        // A number is a number in JSON too, and not the text that the others are.
+        json_schema!({
+            "description": "A share for `error_rate`, a duration for latencies, any of these or a number for a `query`.",
+            "type": ["string", "number"],
+            "pattern": format!(r"^({SHARE}|{DURATION}|-?[0-9].*|.*\$\{{.*)$"),
+            "examples": ["5%", "3s", 0.05],
+        })
     }
 }

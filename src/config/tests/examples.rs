@@ -12,8 +12,15 @@ fn example(name: &str) -> Config {
 #[test]
 fn each_is_known_here() {
     let names: Vec<_> = files_in("config", "yaml").iter().map(|p| p.file_name().unwrap().to_owned()).collect();
-    let known =
-        ["blue-green.yaml", "canary.yaml", "launchdarkly.yaml", "many-agents.yaml", "quickstart.yaml", "segments.yaml"];
+    let known = [
+        "blue-green.yaml",
+        "canary.yaml",
+        "gated.yaml",
+        "launchdarkly.yaml",
+        "many-agents.yaml",
+        "quickstart.yaml",
+        "segments.yaml",
+    ];
     assert_eq!(names, known, "an example without a test below");
 }
 
@@ -50,6 +57,28 @@ fn blue_green() {
     assert_eq!(deployment.strategy, Strategy::BlueGreen);
     assert_eq!(deployment.steps.iter().map(|step| step.weight).collect::<Vec<_>>(), [Weight::FULL]);
     assert_eq!(deployment.bake, Duration::from_secs(1800));
+}
+
+#[test]
+fn gated() {
+    let config = example("gated.yaml");
+    let server = config.prometheus.as_ref().unwrap();
+    assert_eq!((server.address.to_string().as_str(), server.prefix.as_str()), ("http://127.0.0.1:9090", ""));
+    let agent = &config.agents[0];
+    assert_eq!(agent.health.iter().map(|check| &check.kind).collect::<Vec<_>>(), [&CheckKind::Tcp]);
+    let deployment = agent.deployment.as_ref().unwrap();
+    let checks = &deployment.health;
+    assert_eq!((checks.len(), checks[0].retries, checks[1].retries), (2, 3, 2));
+    let CheckKind::Http(http) = &checks[0].kind else { panic!("{checks:?}") };
+    assert_eq!((http.path.as_str(), http.status.to_string().as_str()), ("/healthz", "200"));
+    assert!(matches!(&checks[1].kind, CheckKind::Command(argv) if argv[2] == "{{endpoint}}"));
+    assert_eq!(deployment.guards.len(), 1);
+    let query = &deployment.queries[0];
+    assert_eq!(
+        (query.limit, query.failures, query.label().as_str()),
+        (QueryLimit::Above(0.05), 3, "tool calls that fail")
+    );
+    assert!(!query.query.contains('\n'));
 }
 
 #[test]

@@ -120,6 +120,50 @@ fn a_deployment_is_its_content() {
 }
 
 #[test]
+fn queries_take_numbers_and_the_units_of_the_file() {
+    let queries = |above: &str| {
+        let text = format!(
+            "prometheus: {{ url: 'http://[::1]:9090/prom/' }}\n{AGENT}    deployment: {{ version: 1.5.0, guards: [{{ query: up, {above} }}] }}\n"
+        );
+        let config = parse(&text);
+        assert_eq!(config.prometheus.as_ref().unwrap().prefix, "/prom");
+        config.agents[0].deployment.as_ref().unwrap().queries.clone()
+    };
+    for (text, limit) in [
+        ("above: 0.05", QueryLimit::Above(0.05)),
+        ("above: 5%", QueryLimit::Above(0.05)),
+        ("above: 1500ms", QueryLimit::Above(1.5)),
+        ("below: -1e3", QueryLimit::Below(-1000.0)),
+        ("below: 1", QueryLimit::Below(1.0)),
+    ] {
+        let queries = queries(text);
+        assert_eq!((queries.len(), queries[0].limit), (1, limit), "{text}");
+        assert_eq!((queries[0].interval, queries[0].failures), (Duration::from_secs(30), 1));
+    }
+}
+
+#[test]
+fn a_deployment_has_its_own_checks_or_the_agent_s() {
+    let deployment = |health: &str| {
+        let agent = agent(&format!("health: [{{ tcp: {{}} }}]\ndeployment: {{ version: 1.5.0{health} }}"));
+        assert_eq!(agent.health.len(), 1);
+        agent.deployment.unwrap().health
+    };
+    assert_eq!(deployment("")[0].kind, CheckKind::Tcp);
+    assert_eq!(deployment(", health: []"), []);
+    let own = deployment(", health: [{ http: {} }]");
+    assert_eq!(own[0].kind.to_string(), "GET /");
+    assert_eq!((own[0].interval, own[0].timeout, own[0].retries), (Duration::from_secs(5), Duration::from_secs(2), 2));
+}
+
+#[test]
+fn a_token_of_prometheus_is_in_no_debug_text() {
+    let config = parse("prometheus: { url: 'http://p:9090', token: '${TOKEN}' }\nagents: {}");
+    assert!(config.prometheus.as_ref().unwrap().authorization.is_some());
+    assert!(!format!("{config:?}").contains("a-secret"));
+}
+
+#[test]
 fn aliases_stand_for_whole_values() {
     let config = parse(
         "agents:

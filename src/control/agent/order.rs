@@ -108,7 +108,8 @@ impl AgentRollout {
         let endpoints = self.spec.versions.get(&request.version).map_or(0, |version| version.endpoints.len());
         // No block of a file has this content.
         let fingerprint = format!("{}:{}", order.by.source, self.state.begun + 1);
-        let spec = request.clone().spec(fingerprint, endpoints).map_err(CommandError::Invalid)?;
+        let mut spec = request.clone().spec(fingerprint, endpoints).map_err(CommandError::Invalid)?;
+        spec.health = self.health.to_vec();
         let until = self.cooled(&spec, now);
         Ok(self.begun(spec, until, order, now))
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Actor, DeploymentSpec, Moment, shared};
+use crate::control::prometheus::QueryReading;
 use crate::judge::Reading;
 use crate::routing::ids::{VersionId, Weight};
 
@@ -125,6 +126,11 @@ pub enum Breach {
         #[serde(with = "shared")]
         reading: Arc<Reading>,
     },
+    /// What a Prometheus server said of a query.
+    Query {
+        #[serde(with = "shared")]
+        reading: Arc<QueryReading>,
+    },
     /// A health check of the version failed during its ramp.
     Unhealthy { why: String },
 }
@@ -134,6 +140,7 @@ impl Breach {
     pub fn explanation(&self) -> &str {
         match self {
             Self::Guard { reading } => &reading.explanation,
+            Self::Query { reading } => &reading.explanation,
             Self::Unhealthy { why } => why,
         }
     }
@@ -141,7 +148,14 @@ impl Breach {
     pub fn reading(&self) -> Option<&Reading> {
         match self {
             Self::Guard { reading } => Some(reading),
-            Self::Unhealthy { .. } => None,
+            Self::Query { .. } | Self::Unhealthy { .. } => None,
+        }
+    }
+
+    pub fn query(&self) -> Option<&QueryReading> {
+        match self {
+            Self::Query { reading } => Some(reading),
+            Self::Guard { .. } | Self::Unhealthy { .. } => None,
         }
     }
 }
@@ -186,7 +200,7 @@ impl RollbackCause {
     /// For the API and the metric label `cause`.
     pub fn as_str(&self) -> &'static str {
         match self {
-            Self::Guard(Breach::Guard { .. }) => "guard",
+            Self::Guard(Breach::Guard { .. } | Breach::Query { .. }) => "guard",
             Self::Guard(Breach::Unhealthy { .. }) => "health",
             Self::Operator { .. } => "operator",
         }

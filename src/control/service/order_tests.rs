@@ -97,7 +97,7 @@ fn an_emergency_rolls_back_all_of_an_environment_in_one_table() {
         intent_of(spec, deployment).agents.remove(0)
     };
     let agents = vec![named("a", "production"), named("b", "production"), named("c", "staging")];
-    let bench = Bench::new(Intent { config_hash: "cafe".into(), agents });
+    let bench = Bench::new(Intent { config_hash: "cafe".into(), agents, prometheus: None });
     let environment = EnvironmentId::new("production");
     let dry = Order { dry_run: true, ..Order::by(ada()) };
     let would = bench.control.emergency_at(&environment, &dry, bench.at(1)).expect("two");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Notify;
 
 use super::durable::{Book, Left, Runs};
@@ -12,6 +12,7 @@ use super::{Control, adopt};
 use crate::control::agent::AgentRollout;
 use crate::control::feed::Feed;
 use crate::control::model::{Actor, AgentIntent, AgentKey, Intent, Moment};
+use crate::control::prometheus::PrometheusServer;
 use crate::control::persist::{self, Kept};
 use crate::control::reconcile::Reconciler;
 use crate::control::store::memory::Memory;
@@ -76,6 +77,7 @@ struct TakenUp {
     changes: Numbered,
     store: Arc<dyn Store>,
     runs: Runs,
+    server: Option<Arc<PrometheusServer>>,
 }
 
 impl TakenUp {
@@ -90,7 +92,7 @@ impl TakenUp {
         let (runs, by) = (Runs::after(&kept), Actor::file(&intent.config_hash));
         let previous = |intent: &AgentIntent| {
             let state = kept.agents.get(&AgentKey::of(&intent.spec))?.clone();
-            Some(AgentRollout::restored(intent.spec.clone(), state))
+            Some(AgentRollout::restored(intent, state))
         };
         let (changes, mut rollouts) = adopt(previous, &intent, now);
         let desired = state::desired(&intent.config_hash, rollouts.values());
@@ -117,15 +119,17 @@ impl TakenUp {
         if let Some(Err(error)) = ready(&mut writer.ask(write)) {
             return Err(error.into());
         }
-        Ok(Self { inner, table, rollouts, changes, store, runs })
+        Ok(Self { inner, table, rollouts, changes, store, runs, server: intent.prometheus })
     }
 
     fn run(self, writer: Writer, registry: Arc<StatsRegistry>, now: Moment) -> (Control, Reconciler) {
-        let Self { inner, table, rollouts, changes, store, runs } = self;
+        let Self { inner, table, rollouts, changes, store, runs, server } = self;
         let shared = Shared {
             inner: Mutex::new(inner),
             table: Arc::new(ArcSwap::from_pointee(table)),
             registry,
+            server: Arc::new(ArcSwapOption::new(server)),
+            outside: Arc::default(),
             changed: Notify::new(),
             book: Book { store, writer, runs },
             turn: Arc::default(),
@@ -133,7 +137,7 @@ impl TakenUp {
         let control = Control(Arc::new(shared));
         let told = {
             let mut inner = control.0.lock();
-            inner.settle(rollouts, &control.0.registry, &control.0.book.runs, now);
+            inner.settle(rollouts, &control.0.means(), now);
             inner.told(changes, now)
         };
         told.log();

@@ -7,23 +7,28 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 
-use super::durable::{Book, Runs};
-use super::entry::Entry;
+use super::durable::Book;
+use super::entry::{Entry, Means};
 use crate::control::agent::AgentRollout;
 use crate::control::change::Change;
 use crate::control::command::Changed;
 use crate::control::feed::{Event, Feed};
 use crate::control::model::{AgentKey, Moment};
+use crate::control::prometheus::SharedServer;
 use crate::control::report;
 use crate::routing::compile::{Rejection, compile};
 use crate::routing::spec::{Desired, DesiredAgent};
 use crate::routing::table::SharedTable;
+use crate::telemetry::outside::OutsideCounters;
 use crate::telemetry::stats::StatsRegistry;
 
 pub(super) struct Shared {
     pub inner: Mutex<Inner>,
     pub table: SharedTable,
     pub registry: Arc<StatsRegistry>,
+    /// Whom queries ask.
+    pub server: SharedServer,
+    pub outside: Arc<OutsideCounters>,
     /// Tells the reconciler that its next deadline may have changed.
     pub changed: Notify,
     pub book: Book,
@@ -82,6 +87,10 @@ impl Shared {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub fn means(&self) -> Means<'_> {
+        Means { registry: &self.registry, server: &self.server, runs: &self.book.runs }
+    }
+
     /// Puts changes into effect, all in one table: the canary is out before anything is told or written.
     pub fn install(&self, inner: &mut Inner, changes: Numbered, now: Moment) -> Told {
         for change in changes.iter() {
@@ -113,8 +122,8 @@ impl Shared {
                 texts.join("; ")
             });
         }
-        for entry in inner.agents.values_mut().filter(|entry| entry.is_live() || entry.watch.is_some()) {
-            entry.rewatch(&self.registry, &self.book.runs, now);
+        for entry in inner.agents.values_mut().filter(|entry| entry.is_live() || entry.is_followed()) {
+            entry.follow(&self.means(), now);
         }
         inner.relive();
         self.registry.prune();
@@ -145,15 +154,14 @@ impl Inner {
     pub fn settle(
         &mut self,
         rollouts: BTreeMap<AgentKey, AgentRollout>,
-        registry: &StatsRegistry,
-        runs: &Runs,
+        means: &Means<'_>,
         now: Moment,
     ) {
         let mut before = std::mem::take(&mut self.agents);
         for (key, rollout) in rollouts {
-            let watch = before.remove(&key).and_then(|entry| entry.watch);
-            let mut entry = Entry { rollout, watch };
-            entry.rewatch(registry, runs, now);
+            let (watch, gate) = before.remove(&key).map_or((None, None), |entry| (entry.watch, entry.gate));
+            let mut entry = Entry { rollout, watch, gate };
+            entry.follow(means, now);
             self.agents.insert(key, entry);
         }
         self.relive();

@@ -18,6 +18,8 @@ pub(super) struct DeploymentCollector {
     value: Family,
     guard_limit: Family,
     evidence: Family,
+    query_success: Family,
+    check_success: Family,
     rollbacks: Family,
 }
 
@@ -55,6 +57,16 @@ impl DeploymentCollector {
                 "How much of the evidence that a breach takes is there; 1 or more is a breach.",
                 &guard,
             ),
+            query_success: Family::gauge(
+                "pointsman_prometheus_query_success",
+                "1 if the newest answer to the guard's query was a value, 0 if it was no data.",
+                &guard,
+            ),
+            check_success: Family::gauge(
+                "pointsman_health_check_success",
+                "1 if the endpoint of the version on trial is healthy by this check, 0 if not; none while unknown.",
+                &["environment", "agent", "version", "check", "endpoint"],
+            ),
             rollbacks: Family::counter(
                 "pointsman_rollbacks_total",
                 "Deployments that were rolled back, by cause.",
@@ -74,7 +86,7 @@ impl DeploymentCollector {
         [self.weight.with(weights), self.state.with(states)]
     }
 
-    fn guards(&self, all: &[DeploymentFigures]) -> [MetricFamily; 3] {
+    fn guards(&self, all: &[DeploymentFigures]) -> [MetricFamily; 4] {
         let mut guards = Guards::new();
         for deployment in all {
             let labels = &deployment.labels;
@@ -93,7 +105,27 @@ impl DeploymentCollector {
             shown(&self.value, |guard| guard.value),
             shown(&self.guard_limit, |guard| guard.limit),
             shown(&self.evidence, |guard| guard.evidence_ratio),
+            shown(&self.query_success, |guard| guard.query_success.map(|success| f64::from(u8::from(success)))),
         ]
+    }
+
+    fn checks(&self, all: &[DeploymentFigures]) -> MetricFamily {
+        let mut checks = BTreeMap::new();
+        for deployment in all {
+            let labels = &deployment.labels;
+            for check in &deployment.checks {
+                let names = [&*labels.environment, &*labels.agent, &*labels.version, &check.check, &check.endpoint];
+                // Two checks may have one name, as commands do: the one that fails is the one to be seen.
+                let healthy = checks.entry(names).or_insert(check.healthy);
+                if check.healthy != Some(true) && *healthy != Some(false) {
+                    *healthy = check.healthy;
+                }
+            }
+        }
+        let sample = |(names, healthy): (&[&str; 5], &Option<bool>)| {
+            healthy.map(|healthy| self.check_success.sample(names, f64::from(u8::from(healthy))))
+        };
+        self.check_success.with(checks.iter().take(self.limit).filter_map(sample).collect())
     }
 
     fn rollbacks(&self, all: &[DeploymentFigures]) -> MetricFamily {
@@ -115,8 +147,9 @@ impl DeploymentCollector {
 
 impl Collector for DeploymentCollector {
     fn desc(&self) -> Vec<&Desc> {
-        let families = [&self.weight, &self.state, &self.value, &self.guard_limit, &self.evidence, &self.rollbacks];
-        families.map(Family::desc).to_vec()
+        let guards = [&self.value, &self.guard_limit, &self.evidence, &self.query_success];
+        let others = [&self.weight, &self.state, &self.check_success, &self.rollbacks];
+        guards.into_iter().chain(others).map(Family::desc).collect()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
@@ -127,6 +160,7 @@ impl Collector for DeploymentCollector {
         all.truncate(self.limit);
         families.extend(self.deployments(&all));
         families.extend(self.guards(&all));
+        families.push(self.checks(&all));
         families
     }
 }

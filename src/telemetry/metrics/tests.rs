@@ -7,6 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
 use crate::telemetry::counters::{self, ErrorCode};
+use crate::telemetry::outside::QueryResult;
 use crate::telemetry::stats::{Exchange, Outcome, StatusClass, VersionStats};
 
 /// All parts, with two workers.
@@ -101,6 +102,10 @@ fn full() -> Rig {
     }));
     rig.metrics.set_deployment_source(Box::new(|| vec![deployment("1.5.0")]));
     rig.metrics.set_access_log(Arc::default());
+    let outside = Arc::new(OutsideCounters::default());
+    outside.checked(false);
+    outside.queried(QueryResult::Empty);
+    rig.metrics.set_outside(outside);
     rig
 }
 
@@ -110,7 +115,16 @@ fn deployment(version: &str) -> DeploymentFigures {
         labels: labels("production", "support-bot", version),
         state: "progressing".into(),
         weight_ratio: 0.05,
-        guards: vec![GuardFigures { guard, value: Some(0.01), limit: Some(0.05), evidence_ratio: Some(0.2) }],
+        guards: vec![GuardFigures {
+            guard,
+            value: Some(0.01),
+            limit: Some(0.05),
+            evidence_ratio: Some(0.2),
+            query_success: Some(true),
+        }],
+        checks: [("tcp", Some(true)), ("tcp", Some(false)), ("command probe", None)]
+            .map(|(check, healthy)| CheckFigures { check: check.into(), endpoint: "http://a:1".into(), healthy })
+            .into(),
         rollbacks: vec![RollbackCount { cause: "error_rate".into(), count: 2 }],
     }
 }
@@ -150,11 +164,16 @@ fn every_figure_is_shown_where_it_belongs() {
         (format!("pointsman_guard_value{{{guard}}}"), 0.01),
         (format!("pointsman_guard_limit{{{guard}}}"), 0.05),
         (format!("pointsman_guard_evidence_ratio{{{guard}}}"), 0.2),
+        (format!("pointsman_prometheus_query_success{{{guard}}}"), 1.0),
+        (format!(r#"pointsman_health_check_success{{{canary},check="tcp",endpoint="http://a:1"}}"#), 0.0),
+        (r#"pointsman_health_checks_total{result="failure"}"#.to_owned(), 1.0),
+        (r#"pointsman_prometheus_queries_total{result="empty"}"#.to_owned(), 1.0),
         (format!(r#"pointsman_rollbacks_total{{{agent},cause="error_rate"}}"#), 2.0),
         (format!(r#"pointsman_build_info{{version="{}"}}"#, env!("CARGO_PKG_VERSION")), 1.0),
     ] {
         assert_eq!(scrape.of(&series), Some(value), "{series}");
     }
+    assert!(scrape.beginning("pointsman_health_check_success{").len() == 1, "what nobody knows is not shown");
     assert!(scrape.of("process_resident_memory_bytes").is_some_and(|bytes| bytes > 0.0));
 }
 
@@ -175,7 +194,8 @@ fn what_the_registry_was_told_of_is_all_shown() {
     let rig = full();
     let scrape = rig.scrape();
     let own: BTreeSet<&str> = scrape.types.keys().map(String::as_str).filter(|n| n.starts_with("pointsman_")).collect();
-    let collectors: [Box<dyn Collector>; 3] = [
+    let collectors: [Box<dyn Collector>; 4] = [
+        Box::new(outside::OutsideCollector::new(Arc::default())),
         Box::new(versions::VersionCollector::new(rig.stats.clone(), 1)),
         Box::new(deployments::DeploymentCollector::new(Arc::default(), 1)),
         Box::new(instance::InstanceCollector::new(instance::Sources {

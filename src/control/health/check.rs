@@ -1,0 +1,58 @@
+//! One try of one check.
+
+use std::time::Duration;
+
+use http::{Request, header};
+use http_body_util::Full;
+use hyper::body::Bytes;
+
+use super::command;
+use super::spec::{CheckKind, HealthCheck, HttpCheck};
+use crate::control::{client, template};
+use crate::routing::spec::EndpointAddress;
+
+/// How much of a wrong answer's body is shown.
+const BODY_SHOWN: usize = 200;
+
+/// Asks the endpoint; the error says what was wrong. `names` are for the templates in a command.
+pub async fn once(check: &HealthCheck, endpoint: &EndpointAddress, names: &[(&str, &str)]) -> Result<(), String> {
+    match &check.kind {
+        CheckKind::Http(http) => in_time(check.timeout, ask(http, endpoint)).await,
+        CheckKind::Tcp => in_time(check.timeout, knock(endpoint)).await,
+        CheckKind::Command(argv) => {
+            let argv: Vec<String> = argv.iter().map(|part| template::fill(part, names)).collect();
+            command::run(&argv, check.timeout).await
+        }
+    }
+}
+
+async fn in_time(timeout: Duration, work: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+    let late = |_| Err(format!("no answer in {}", humantime::format_duration(timeout)));
+    tokio::time::timeout(timeout, work).await.unwrap_or_else(late)
+}
+
+async fn knock(endpoint: &EndpointAddress) -> Result<(), String> {
+    client::connect(endpoint).await.map(drop).map_err(|error| format!("cannot connect: {error}"))
+}
+
+async fn ask(http: &HttpCheck, endpoint: &EndpointAddress) -> Result<(), String> {
+    let host = http.host.clone().unwrap_or_else(|| endpoint.authority());
+    let mut request = Request::builder()
+        .method(http.method.as_str())
+        .uri(&http.path)
+        .header(header::HOST, host)
+        .header(header::USER_AGENT, concat!("pointsman/", env!("CARGO_PKG_VERSION"), " health check"))
+        .header(header::CONNECTION, "close");
+    for (name, value) in &http.headers {
+        request = request.header(name, value);
+    }
+    let request = request.body(Full::new(Bytes::new())).map_err(|error| error.to_string())?;
+    let shown = |status| if http.status.contains(status) { 0 } else { BODY_SHOWN };
+    let answer = client::send(endpoint, request, shown).await.map_err(|error| error.to_string())?;
+    if http.status.contains(answer.status) {
+        return Ok(());
+    }
+    let body = super::one_line(String::from_utf8_lossy(&answer.body).trim());
+    let said = if body.is_empty() { String::new() } else { format!(": {body}") };
+    Err(format!("status {}, expected {}{said}", answer.status.as_u16(), http.status))
+}
