@@ -17,7 +17,9 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::admin::{self, AdminState, auth::Auth};
+use crate::admin::auth::Auth;
+use crate::admin::tokens::{file::TokenFile, live::LiveTokens};
+use crate::admin::{self, AdminState, Answers};
 use crate::config::{AccessLogConfig, Config, Limits};
 use crate::control::reconcile::Reconciler;
 use crate::control::service::Control;
@@ -83,7 +85,11 @@ pub fn start(config: Config, file: Option<PathBuf>) -> anyhow::Result<Running> {
             let metrics = metrics.clone();
             Arc::new(move || metrics.render())
         },
-        auth: config.admin.token.as_ref().map_or_else(Auth::loopback_only, |token| Auth::token(token.0.clone())),
+        auth: Auth::new(
+            config.admin.token.as_ref().map(|token| &*token.0),
+            Some(LiveTokens::new(TokenFile::in_state_dir(&config.state_dir))),
+        ),
+        answers: Answers::default(),
     };
     reloads.succeeded(&config.hash, SystemTime::now());
     let drain_timeout = config.limits.drain_timeout;

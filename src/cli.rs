@@ -6,6 +6,7 @@ mod explain;
 mod mock_agent;
 mod run;
 mod simulate;
+mod token;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -42,6 +43,8 @@ enum Command {
     Explain(explain::Args),
     /// Route random keys and compare the split that they get with the intended one
     Simulate(simulate::Args),
+    /// Make, list and revoke bearer tokens of the control-plane API
+    Token(token::Args),
     /// See it work: two agents, live traffic, a ramp, and a canary that fails
     Demo(demo::Args),
     MockAgent(mock_agent::Args),
@@ -60,6 +63,7 @@ pub fn main() -> ExitCode {
         Command::Bucket(args) => bucket::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Simulate(args) => simulate::run(&args),
+        Command::Token(args) => token::run(args),
         Command::Demo(args) => demo::run(args),
         Command::MockAgent(args) => mock_agent::run(args),
     };

@@ -6,6 +6,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::control::model::{
@@ -17,7 +18,7 @@ use crate::routing::ids::Weight;
 use crate::routing::table::Agent;
 use crate::telemetry::reload::Reloads;
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TableView {
     pub epoch: u64,
@@ -26,7 +27,7 @@ pub struct TableView {
     pub agents: Vec<TableAgent>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentView {
     pub epoch: u64,
@@ -35,7 +36,7 @@ pub struct AgentView {
     pub agent: TableAgent,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TableAgent {
     pub agent: String,
@@ -45,7 +46,7 @@ pub struct TableAgent {
     pub deployment: Option<DeploymentStatus>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TableVersion {
     pub version: String,
@@ -56,7 +57,7 @@ pub struct TableVersion {
 }
 
 /// Both ends are in it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Buckets {
     pub start: u32,
     pub end: u32,
@@ -92,7 +93,7 @@ impl TableAgent {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DeploymentStatus {
     pub id: String,
@@ -127,7 +128,7 @@ pub struct DeploymentStatus {
     pub earlier_rollback: Option<EarlierRollback>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StepView {
     pub weight_percent: f64,
@@ -135,7 +136,7 @@ pub struct StepView {
     pub hold_seconds: Option<f64>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RollbackView {
     pub at: String,
@@ -151,7 +152,7 @@ pub struct RollbackView {
     pub errors: u64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EarlierRollback {
     pub id: String,
@@ -161,7 +162,7 @@ pub struct EarlierRollback {
 }
 
 /// The whole body may be absent.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct RollbackRequest {
     pub reason: Option<String>,
@@ -247,7 +248,7 @@ impl RollbackView {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfigStatus {
     /// Of the live file.
@@ -259,7 +260,7 @@ pub struct ConfigStatus {
     pub error: Option<ReloadError>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReloadError {
     pub at: String,
