@@ -13,7 +13,8 @@ use serde::Serialize;
 
 use super::tokens::{Role, Token};
 use super::{BODY_LIMIT, REQUEST_TIMEOUT};
-use crate::control::service::CommandError;
+use crate::control::command::{CommandError, Refusal};
+use crate::control::request;
 pub use kind::Kind;
 
 #[derive(Debug)]
@@ -171,6 +172,11 @@ impl Problem {
         Self::new(Kind::WhichEnvironment, detail)
     }
 
+    pub fn unknown_deployment(agent: &str, id: &str) -> Self {
+        let detail = format!("agent {agent:?} remembers no deployment {id:?}; GET its /deployments for those there are");
+        Self::new(Kind::UnknownDeployment, detail)
+    }
+
     pub fn no_deployment(agent: &str, environment: &str) -> Self {
         let detail = format!("agent {agent:?} has no deployment in environment {environment:?}");
         Self::new(Kind::NoDeployment, detail)
@@ -191,6 +197,17 @@ impl FieldError {
     }
 }
 
+impl From<request::FieldError> for FieldError {
+    fn from(error: request::FieldError) -> Self {
+        let mut pointer = String::new();
+        for part in error.field.split(['.', '[']).filter(|part| !part.is_empty()) {
+            pointer.push('/');
+            pointer.push_str(part.trim_end_matches(']'));
+        }
+        Self::body(pointer, error.message)
+    }
+}
+
 impl std::fmt::Display for FieldError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.place {
@@ -204,13 +221,22 @@ impl std::fmt::Display for FieldError {
 
 impl From<CommandError> for Problem {
     fn from(error: CommandError) -> Self {
-        let kind = match &error {
+        let detail = error.to_string();
+        let kind = match error {
+            CommandError::Invalid(errors) => {
+                return Self::fields(Kind::InvalidFields, errors.into_iter().map(FieldError::from).collect());
+            }
             CommandError::UnknownAgent(_) => Kind::UnknownAgent,
+            CommandError::UnknownEnvironment(_) => Kind::UnknownEnvironment,
             CommandError::NoDeployment(_) => Kind::NothingDeployed,
+            CommandError::UnknownDeployment { .. } => Kind::UnknownDeployment,
+            CommandError::UnknownPoint { .. } => Kind::UnknownRollbackPoint,
             CommandError::IsStable(_) => Kind::IsStable,
-            CommandError::Refused(_) => Kind::AlreadyRolledBack,
+            CommandError::Conflict(_) => Kind::Conflict,
+            CommandError::Refused(Refusal::AlreadyRolledBack { .. }) => Kind::AlreadyRolledBack,
+            CommandError::Refused(_) => Kind::Refused,
             CommandError::Unpublished(_) => Kind::Unpublished,
         };
-        Self::new(kind, error.to_string())
+        Self::new(kind, detail)
     }
 }

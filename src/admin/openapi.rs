@@ -100,6 +100,8 @@ impl Writer {
     fn responses(&mut self, endpoint: &Endpoint) -> Value {
         let (media, schema) = match endpoint.answer {
             Answer::Text => ("text/plain", json!({ "type": "string" })),
+            // Each event's data is this, as JSON.
+            Answer::Events => ("text/event-stream", json!({ "type": "string" })),
             Answer::Json(schema) => ("application/json", schema(&mut self.given).to_value()),
         };
         let mut good = json!({ "description": endpoint.summary, "content": { media: { "schema": schema } } });
@@ -158,9 +160,18 @@ fn may_answer(endpoint: &Endpoint, kind: Kind) -> bool {
         | Kind::RoleTooLow
         | Kind::TokensUnreadable => api,
         Kind::UnknownAgent | Kind::WhichEnvironment => names("agent"),
-        Kind::NoDeployment => names("id") || endpoint.name == "currentDeployment",
+        Kind::NoDeployment => endpoint.name == "currentDeployment",
+        Kind::UnknownDeployment => names("id"),
+        Kind::UnknownEnvironment => endpoint.name == "rollBackEnvironment",
+        Kind::UnknownRollbackPoint => endpoint.name == "rollBackAgent",
+        Kind::TooManyFollowers => matches!(endpoint.answer, Answer::Events),
         Kind::CrossSite | Kind::RequestTimeout | Kind::BodyTooLarge | Kind::InvalidFields => changes,
-        Kind::NothingDeployed | Kind::IsStable | Kind::AlreadyRolledBack | Kind::Unpublished => changes,
+        Kind::Conflict
+        | Kind::Refused
+        | Kind::NothingDeployed
+        | Kind::IsStable
+        | Kind::AlreadyRolledBack
+        | Kind::Unpublished => changes,
         Kind::IdempotencyKeyInUse | Kind::IdempotencyKeyReused => endpoint.takes_parameter(&IDEMPOTENCY_KEY),
     }
 }

@@ -58,6 +58,8 @@ pub type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 
 pub enum Answer {
     Text,
+    /// Server-sent events.
+    Events,
     Json(SchemaOf),
 }
 

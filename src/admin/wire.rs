@@ -170,16 +170,19 @@ pub struct RollbackRequest {
 
 impl From<&DeploymentView> for DeploymentStatus {
     fn from(view: &DeploymentView) -> Self {
-        let Deployment { spec, started, state } = &view.deployment;
+        let Deployment { spec, started, state, .. } = &view.deployment;
         let (stage, since, until) = match state {
             DeploymentState::Waiting { until } => (None, started, Some(until)),
             DeploymentState::Running { stage, since } | DeploymentState::Paused { stage, since, .. } => {
                 (Some(*stage), since, None)
             }
-            DeploymentState::Completed { at } | DeploymentState::RolledBack(Rollback { at, .. }) => (None, at, None),
+            DeploymentState::Completed { at, .. }
+            | DeploymentState::Superseded { at, .. }
+            | DeploymentState::Aborted { at, .. }
+            | DeploymentState::RolledBack(Rollback { at, .. }) => (None, at, None),
         };
         let step = match stage {
-            Some(Stage::Step(step)) => Some(step + 1),
+            Some(Stage::Step(step) | Stage::Set { step, .. }) => Some(step + 1),
             Some(Stage::Bake) | None => None,
         };
         Self {
@@ -206,7 +209,7 @@ impl From<&DeploymentView> for DeploymentStatus {
             errors: view.cost.errors,
             guards: view.readings.clone(),
             paused_by: match state {
-                DeploymentState::Paused { cause: Breach { reading }, .. } => Some(Reading::clone(reading)),
+                DeploymentState::Paused { cause, .. } => cause.breach().and_then(Breach::reading).cloned(),
                 _ => None,
             },
             rollback: RollbackView::of(&view.deployment),
@@ -232,8 +235,8 @@ impl RollbackView {
     fn of(deployment: &Deployment) -> Option<Self> {
         let DeploymentState::RolledBack(Rollback { at, cause, weight, cost }) = &deployment.state else { return None };
         let (guard, by, reason) = match cause {
-            RollbackCause::Guard(Breach { reading }) => (Some(Reading::clone(reading)), None, None),
-            RollbackCause::Operator { by, reason } => (None, Some(by.clone()), reason.clone()),
+            RollbackCause::Guard(breach) => (breach.reading().cloned(), None, None),
+            RollbackCause::Operator { by, reason } => (None, Some(by.name.clone()), reason.clone()),
         };
         Some(Self {
             at: time(at),

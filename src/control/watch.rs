@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::model::{Breach, Cost, Deployment, DeploymentId, Moment};
+use super::model::{Breach, Cost, Deployment, DeploymentId, Moment, PauseCause};
 use super::rollout::{Action, Judgement};
 use crate::judge::{Counts, GuardSpec, Judge, Reading, Verdict};
 use crate::routing::ids::VersionId;
@@ -45,7 +45,7 @@ impl Watch {
 
     /// Whether it watches this deployment against this stable version.
     pub fn is_of(&self, deployment: &Deployment, stable: &VersionId) -> bool {
-        self.of.0.as_str() == deployment.spec.fingerprint && self.of.1 == *stable
+        self.of.0 == deployment.id && self.of.1 == *stable
     }
 
     pub fn is_guarded(&self) -> bool {
@@ -64,7 +64,8 @@ impl Watch {
             Verdict::Pass => Judgement::Pass,
             Verdict::Breach => {
                 let breached = self.readings(now).into_iter().find(|reading| reading.verdict == Verdict::Breach);
-                breached.map_or(Judgement::Silent, |reading| Judgement::Breach(Breach { reading: reading.into() }))
+                breached
+                    .map_or(Judgement::Silent, |reading| Judgement::Breach(Breach::Guard { reading: reading.into() }))
             }
         }
     }
@@ -72,13 +73,17 @@ impl Watch {
     /// What an action means for the guards.
     pub fn follow(&mut self, action: &Action, now: Moment) {
         match action {
-            Action::Start | Action::Advance(_) | Action::StartBake | Action::Resume => self.judge.step_started(),
-            Action::Pause(_) | Action::ExtendPause => {
+            Action::Start | Action::Advance(_) | Action::Set(_) | Action::StartBake | Action::Resume => {
+                self.judge.step_started();
+            }
+            Action::Pause(PauseCause::Breach { .. }) | Action::ExtendPause => {
                 let (canary, stable) = (Counts::from(self.canary.totals()), Counts::from(self.stable.totals()));
                 let at = now.instant.saturating_duration_since(self.origin);
                 self.judge = Judge::new(&self.guards, &canary, &stable, at);
             }
-            Action::Complete | Action::Rollback(_) => {}
+            // An operator's pause takes nothing back of what the guards have seen.
+            Action::Pause(PauseCause::Operator { .. }) => {}
+            Action::Complete | Action::Supersede { .. } | Action::Abort { .. } | Action::Rollback(_) => {}
         }
     }
 

@@ -1,12 +1,12 @@
 //! What the judge says, for people and for the API.
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{GuardSpec, Unit};
 
 /// What the judge says of a guard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Verdict {
     /// Not enough data, or not clear enough: stay.
@@ -46,7 +46,7 @@ pub fn overall(readings: &[Reading]) -> Verdict {
 }
 
 /// What one version did.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Figures {
     /// That the guard counts: over its window, or since the deployment began.
@@ -61,7 +61,7 @@ pub struct Figures {
 }
 
 /// What the judge says of one guard, and why.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Reading {
     pub guard: GuardSpec,

@@ -40,6 +40,11 @@ macro_rules! name_type {
                 fmt::Debug::fmt(&*self.0, f)
             }
         }
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                <String as serde::Deserialize>::deserialize(deserializer).map(Self::new)
+            }
+        }
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
                 s.serialize_str(&self.0)
@@ -89,6 +94,13 @@ impl Weight {
     }
     pub fn as_fraction(self) -> f64 {
         f64::from(self.0) / f64::from(BUCKETS)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Weight {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let hundred_thousandths = <u32 as serde::Deserialize>::deserialize(deserializer)?;
+        Self::new(hundred_thousandths).ok_or_else(|| serde::de::Error::custom("a weight above 100 %"))
     }
 }
 

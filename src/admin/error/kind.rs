@@ -38,9 +38,14 @@ kinds! {
     CrossSite           FORBIDDEN             "cross_site"              "Not from another site";
     NoSuchPath          NOT_FOUND             "no_such_path"            "Nothing is served here";
     UnknownAgent        NOT_FOUND             "unknown_agent"           "There is no such agent";
-    NoDeployment        NOT_FOUND             "no_deployment"           "There is no such deployment";
+    UnknownEnvironment  NOT_FOUND             "unknown_environment"     "There is no such environment";
+    UnknownDeployment   NOT_FOUND             "unknown_deployment"      "There is no such deployment";
+    UnknownRollbackPoint NOT_FOUND            "unknown_rollback_point"  "There is no such rollback point";
+    NoDeployment        NOT_FOUND             "no_deployment"           "The agent has no deployment";
     MethodNotAllowed    METHOD_NOT_ALLOWED    "method_not_allowed"      "Not with this method";
     RequestTimeout      REQUEST_TIMEOUT       "request_timeout"         "The request took too long to arrive";
+    Conflict            CONFLICT              "conflict"                "Somebody else was first";
+    Refused             CONFLICT              "refused"                 "Not in the state that things are in";
     NothingDeployed     CONFLICT              "nothing_deployed"        "There is nothing to act on";
     IsStable            CONFLICT              "is_stable"               "The version is the stable one";
     AlreadyRolledBack   CONFLICT              "already_rolled_back"     "It was rolled back before";
@@ -49,6 +54,7 @@ kinds! {
     InvalidFields       UNPROCESSABLE_ENTITY  "invalid_fields"          "Some fields are wrong";
     IdempotencyKeyReused UNPROCESSABLE_ENTITY "idempotency_key_reused"  "The key was used for another request";
     Unpublished         INTERNAL_SERVER_ERROR "unpublished"             "The routing table could not be built";
+    TooManyFollowers    SERVICE_UNAVAILABLE   "too_many_followers"      "Too many follow the events";
     TokensUnreadable    SERVICE_UNAVAILABLE   "tokens_unreadable"       "Tokens cannot be checked";
 }
 

@@ -11,7 +11,8 @@ use super::place::Place;
 use crate::admin::AdminState;
 use crate::admin::error::Problem;
 use crate::admin::wire::{DeploymentStatus, RollbackRequest};
-use crate::control::model::AgentKey;
+use crate::control::command::{Command, Order};
+use crate::control::model::{Actor, AgentKey};
 
 /// The longest reason that is kept, in bytes.
 const REASON_LIMIT: usize = 1000;
@@ -29,8 +30,11 @@ pub async fn rollback(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<DeploymentStatus>, Problem> {
     let request = read_request(&body.map_err(unread)?)?;
-    let view = state.control.rollback(&key(&state, &place)?, "admin API".into(), request.reason)?;
-    Ok(Json(DeploymentStatus::from(&view)))
+    let key = key(&state, &place)?;
+    let order = Order { reason: request.reason, ..Order::by(Actor::new("admin", "api")) };
+    let done = state.control.order(&key, None, Command::Rollback { to: None }, order).await?;
+    let none = || Problem::no_deployment(key.agent.as_str(), key.environment.as_str());
+    Ok(Json(DeploymentStatus::from(&done.view.ok_or_else(none)?)))
 }
 
 fn key(state: &AdminState, place: &Place) -> Result<AgentKey, Problem> {
