@@ -9,10 +9,12 @@
 //! Left out: TLS.
 
 pub mod auth;
+mod body;
 mod error;
 mod handlers;
 mod idempotency;
 mod openapi;
+mod order;
 mod page;
 mod parameters;
 mod query;
@@ -29,12 +31,16 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::Method;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use serde_json::Value;
 
+use crate::control::request::{self, DeploymentRequest};
 use crate::control::service::Control;
 use crate::ready::Readiness;
+use crate::routing::spec::AgentSpec;
 use crate::telemetry::reload::ReloadStatus;
 use auth::{Access, Auth};
 use error::Problem;
+pub use handlers::events::Followers;
 pub use idempotency::Answers;
 pub use serve::serve;
 
@@ -54,6 +60,17 @@ pub struct AdminState {
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     pub auth: Auth,
     pub answers: Answers,
+    pub followers: Followers,
+    pub form: DeploymentForm,
+}
+
+/// How a deployment is asked for: as in the file, which is the configuration's to know. `app` brings the two
+/// together, so that this room need not know that one.
+#[derive(Clone, Copy)]
+pub struct DeploymentForm {
+    pub read: fn(Value, &AgentSpec) -> Result<DeploymentRequest, Vec<request::FieldError>>,
+    /// The JSON Schema of what is read.
+    pub schema: fn() -> Value,
 }
 
 pub fn router(state: AdminState) -> Router {
@@ -64,7 +81,7 @@ pub fn router(state: AdminState) -> Router {
         if endpoint.method == Method::POST {
             serve = serve.layer(from_fn_with_state(state.answers.clone(), once));
         }
-        router = router.route(endpoint.path, serve.layer(from_fn_with_state(gate, admit)));
+        router = router.route(&endpoint.path, serve.layer(from_fn_with_state(gate, admit)));
     }
     router
         .fallback(|| async { Problem::no_such_path() })

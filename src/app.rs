@@ -19,8 +19,8 @@ use tokio::sync::watch;
 
 use crate::admin::auth::Auth;
 use crate::admin::tokens::{file::TokenFile, live::LiveTokens};
-use crate::admin::{self, AdminState, Answers};
-use crate::config::{AccessLogConfig, Config, Limits};
+use crate::admin::{self, AdminState, Answers, DeploymentForm, Followers};
+use crate::config::{self, AccessLogConfig, Config, Limits};
 use crate::control::reconcile::Reconciler;
 use crate::control::service::Control;
 use crate::proxy::listen::{self, DataPlane};
@@ -90,6 +90,8 @@ pub fn start(config: Config, file: Option<PathBuf>) -> anyhow::Result<Running> {
             Some(LiveTokens::new(TokenFile::in_state_dir(&config.state_dir))),
         ),
         answers: Answers::default(),
+        followers: Followers::default(),
+        form: DeploymentForm { read: config::deployment_request, schema: config::deployment_schema },
     };
     reloads.succeeded(&config.hash, SystemTime::now());
     let drain_timeout = config.limits.drain_timeout;

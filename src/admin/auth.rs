@@ -17,8 +17,8 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header, uri::Authority};
 
 use super::error::Problem;
-use super::tokens::live::LiveTokens;
-use super::tokens::{Fingerprint, Role};
+use super::tokens::live::{LiveTokens, Unreadable};
+use super::tokens::{Fingerprint, Role, Token};
 
 /// What a credential may be.
 #[derive(Clone, Default)]
@@ -57,6 +57,13 @@ impl Auth {
     /// `None`: there is no `admin.token`.
     pub fn new(admin_token: Option<&str>, tokens: Option<LiveTokens>) -> Self {
         Self { admin: admin_token.map(|token| Fingerprint::of(token.as_bytes())), tokens }
+    }
+
+    pub async fn tokens(&self) -> Result<Arc<[Token]>, Unreadable> {
+        match &self.tokens {
+            Some(tokens) => tokens.current().await.map(Option::unwrap_or_default),
+            None => Ok([].into()),
+        }
     }
 
     pub(super) async fn check(&self, access: Access, request: &Parts) -> Result<Caller, Problem> {

@@ -12,8 +12,9 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::tokens::{Role, Token};
+use super::wire::{self, ActorView};
 use super::{BODY_LIMIT, REQUEST_TIMEOUT};
-use crate::control::command::{CommandError, Refusal};
+use crate::control::command::{CommandError, Conflict, Refusal};
 use crate::control::request;
 pub use kind::Kind;
 
@@ -22,6 +23,7 @@ pub struct Problem {
     kind: Kind,
     detail: String,
     errors: Vec<FieldError>,
+    conflict: Option<ConflictView>,
 }
 
 /// A problem document (RFC 9457).
@@ -40,6 +42,37 @@ pub struct Document<'a> {
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     #[schemars(default)]
     errors: &'a [FieldError],
+    #[serde(flatten)]
+    conflict: Option<&'a ConflictView>,
+}
+
+/// Of a conflict: how things are now, and who made them so.
+#[derive(Debug, Serialize, JsonSchema)]
+struct ConflictView {
+    /// Of the agent's state now.
+    revision: u64,
+    /// Since the expected revision, oldest first.
+    changed: Vec<ChangedView>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct ChangedView {
+    revision: u64,
+    at: String,
+    by: ActorView,
+    what: String,
+}
+
+impl From<&Conflict> for ConflictView {
+    fn from(conflict: &Conflict) -> Self {
+        let changed = conflict.changed.iter().map(|changed| ChangedView {
+            revision: changed.revision,
+            at: wire::time(&changed.at),
+            by: (&changed.by).into(),
+            what: changed.what.clone(),
+        });
+        Self { revision: conflict.current, changed: changed.collect() }
+    }
 }
 
 /// What is wrong with one part of the request.
@@ -72,6 +105,7 @@ impl IntoResponse for Problem {
             detail: &self.detail,
             code: self.kind.code(),
             errors: &self.errors,
+            conflict: self.conflict.as_ref(),
         };
         let mut response = (status, axum::Json(&document)).into_response();
         let headers = response.headers_mut();
@@ -85,13 +119,13 @@ impl IntoResponse for Problem {
 
 impl Problem {
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), errors: Vec::new() }
+        Self { kind, detail: detail.into(), errors: Vec::new(), conflict: None }
     }
 
     /// Never without an error.
     pub fn fields(kind: Kind, errors: Vec<FieldError>) -> Self {
         let texts: Vec<_> = errors.iter().map(FieldError::to_string).collect();
-        Self { kind, detail: texts.join("; "), errors }
+        Self { kind, detail: texts.join("; "), errors, conflict: None }
     }
 
     pub fn no_such_path() -> Self {
@@ -130,7 +164,8 @@ impl Problem {
 
     pub fn expired_token(token: &Token) -> Self {
         let name = token.name.as_str();
-        let detail = format!("the token {name:?} has expired; make another with `pointsman token create --name {name}`");
+        let detail =
+            format!("the token {name:?} has expired; make another with `pointsman token create --name {name}`");
         Self::new(Kind::ExpiredToken, detail)
     }
 
@@ -173,7 +208,8 @@ impl Problem {
     }
 
     pub fn unknown_deployment(agent: &str, id: &str) -> Self {
-        let detail = format!("agent {agent:?} remembers no deployment {id:?}; GET its /deployments for those there are");
+        let detail =
+            format!("agent {agent:?} remembers no deployment {id:?}; GET its /deployments for those there are");
         Self::new(Kind::UnknownDeployment, detail)
     }
 
@@ -232,7 +268,9 @@ impl From<CommandError> for Problem {
             CommandError::UnknownDeployment { .. } => Kind::UnknownDeployment,
             CommandError::UnknownPoint { .. } => Kind::UnknownRollbackPoint,
             CommandError::IsStable(_) => Kind::IsStable,
-            CommandError::Conflict(_) => Kind::Conflict,
+            CommandError::Conflict(conflict) => {
+                return Self { conflict: Some((&conflict).into()), ..Self::new(Kind::Conflict, detail) };
+            }
             CommandError::Refused(Refusal::AlreadyRolledBack { .. }) => Kind::AlreadyRolledBack,
             CommandError::Refused(_) => Kind::Refused,
             CommandError::Unpublished(_) => Kind::Unpublished,

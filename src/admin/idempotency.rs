@@ -166,7 +166,8 @@ impl IntoResponse for Answer {
 fn key_of(head: &request::Parts) -> Result<Option<Key>, Problem> {
     let mut values = head.headers.get_all(HEADER).iter();
     let Some(value) = values.next() else { return Ok(None) };
-    let sound = |value: &HeaderValue| value.to_str().ok().filter(|text| (1..=255).contains(&text.len())).map(String::from);
+    let sound =
+        |value: &HeaderValue| value.to_str().ok().filter(|text| (1..=255).contains(&text.len())).map(String::from);
     let wrong = || {
         let message = "expected one value of 1 to 255 printable ASCII characters";
         Problem::fields(Kind::BadRequest, vec![FieldError::header("Idempotency-Key", message)])

@@ -3,33 +3,39 @@
 //! Which problems an endpoint can answer with follows from what it is: an API endpoint may refuse a token, one
 //! that names an agent may not find it, one that takes a body may not understand it.
 
-use std::sync::LazyLock;
-
 use axum::Json;
+use axum::extract::State;
 use axum::http::Method;
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use super::auth::Access;
-use super::error::{Document, Kind};
-use super::parameters::{IDEMPOTENCY_KEY, IF_MATCH, Parameter};
-use super::routes::{Answer, Endpoint, endpoints};
+use super::body::REASON_LIMIT;
+use super::error::{Document, Kind, Problem};
+use super::parameters::{IDEMPOTENCY_KEY, Parameter};
+use super::query::Fields;
+use super::routes::{Answer, Endpoint, Takes, endpoints};
+use super::{AdminState, DeploymentForm};
 
-static DOCUMENT: LazyLock<Value> = LazyLock::new(|| Writer::new().document(endpoints()));
+pub async fn show(State(state): State<AdminState>, fields: Fields) -> Result<Json<Value>, Problem> {
+    fields.end()?;
+    Ok(Json(document(&state.form)))
+}
 
-pub async fn show() -> Json<&'static Value> {
-    Json(&DOCUMENT)
+fn document(form: &DeploymentForm) -> Value {
+    Writer::new(*form).document(endpoints())
 }
 
 /// What is taken and what is given differ in which fields must be there.
 struct Writer {
+    form: DeploymentForm,
     taken: SchemaGenerator,
     given: SchemaGenerator,
 }
 
 impl Writer {
-    fn new() -> Self {
+    fn new(form: DeploymentForm) -> Self {
         let settings = || {
             SchemaSettings::draft2020_12().with(|settings| {
                 settings.definitions_path = "/components/schemas".into();
@@ -37,6 +43,7 @@ impl Writer {
             })
         };
         Self {
+            form,
             taken: settings().for_deserialize().into_generator(),
             given: settings().for_serialize().into_generator(),
         }
@@ -45,7 +52,7 @@ impl Writer {
     fn document(mut self, endpoints: Vec<Endpoint>) -> Value {
         let mut paths = Map::new();
         for endpoint in endpoints {
-            let path = paths.entry(endpoint.path).or_insert_with(|| json!({}));
+            let path = paths.entry(&*endpoint.path).or_insert_with(|| json!({}));
             path[endpoint.method.as_str().to_ascii_lowercase()] = self.operation(&endpoint);
         }
         // The problem document is named once, and every refusal points to it.
@@ -88,12 +95,23 @@ impl Writer {
             operation["description"] = format!("For the role {role} and above.").into();
             operation["security"] = json!([{ "token": [] }, {}]);
         }
-        if let Some(body) = endpoint.body {
-            operation["requestBody"] = json!({
-                "required": endpoint.needs_body,
-                "content": { "application/json": { "schema": body(&mut self.taken) } },
-            });
-        }
+        let body = match endpoint.body {
+            Some(Takes::Json(body)) => body(&mut self.taken).to_value(),
+            Some(Takes::Deployment) => {
+                let mut schema = (self.form.schema)();
+                schema["properties"]["reason"] = json!({
+                    "type": ["string", "null"],
+                    "maxLength": REASON_LIMIT,
+                    "description": "For the audit trail.",
+                });
+                schema
+            }
+            None => return operation,
+        };
+        operation["requestBody"] = json!({
+            "required": endpoint.needs_body,
+            "content": { "application/json": { "schema": body } },
+        });
         operation
     }
 
@@ -105,14 +123,16 @@ impl Writer {
             Answer::Json(schema) => ("application/json", schema(&mut self.given).to_value()),
         };
         let mut good = json!({ "description": endpoint.summary, "content": { media: { "schema": schema } } });
-        if endpoint.takes_parameter(&IF_MATCH) {
+        if endpoint.has_etag {
             good["headers"]["ETag"] = json!({
                 "description": "The revision of the state, for If-Match.",
                 "schema": { "type": "string" },
             });
         }
         let mut responses = Map::new();
-        responses.insert(endpoint.status.as_str().to_owned(), good);
+        for status in endpoint.statuses {
+            responses.insert(status.as_str().to_owned(), good.clone());
+        }
         for kind in kinds(endpoint) {
             let response = responses.entry(kind.status().as_str()).or_insert_with(|| {
                 let schema = json!({ "$ref": "#/components/schemas/Problem" });
@@ -131,10 +151,8 @@ fn parameters(endpoint: &Endpoint) -> Vec<Value> {
         let schema = json!({ "type": "string", "minLength": 1 });
         json!({ "name": name, "in": "path", "required": true, "schema": schema })
     };
-    let shared = |Parameter { name, place, description, schema }: &Parameter| {
-        json!({ "name": name, "in": place, "description": description, "schema": schema() })
-    };
-    path_parameters(endpoint.path).map(in_path).chain(endpoint.parameters.iter().map(shared)).collect()
+    let shared = |Parameter { name, place, description, schema }: &Parameter| json!({ "name": name, "in": place, "description": description, "schema": schema() });
+    path_parameters(&endpoint.path).map(in_path).chain(endpoint.parameters.iter().map(shared)).collect()
 }
 
 pub fn path_parameters(path: &str) -> impl Iterator<Item = &str> {
@@ -147,7 +165,7 @@ fn kinds(endpoint: &Endpoint) -> impl Iterator<Item = Kind> {
 }
 
 fn may_answer(endpoint: &Endpoint, kind: Kind) -> bool {
-    let names = |name: &str| path_parameters(endpoint.path).any(|parameter| parameter == name);
+    let names = |name: &str| path_parameters(&endpoint.path).any(|parameter| parameter == name);
     let api = matches!(endpoint.access, Access::Api(_));
     let changes = endpoint.method != Method::GET;
     match kind {

@@ -31,11 +31,12 @@ fn flag() -> Value {
 pub const ENVIRONMENT: Parameter =
     query("environment", "Which environment. Needed only where several have an agent of that name.", text);
 pub const AFTER: Parameter = query("after", "Where the page begins: `next` of the page before.", text);
-pub const LIMIT: Parameter = query("limit", "How many items a page may have.", || {
-    json!({ "type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT })
-});
-pub const DRY_RUN: Parameter =
-    query("dryRun", "Check everything and say what would happen, but change nothing.", flag);
+pub const LIMIT: Parameter = query(
+    "limit",
+    "How many items a page may have.",
+    || json!({ "type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT }),
+);
+pub const DRY_RUN: Parameter = query("dryRun", "Check everything and say what would happen, but change nothing.", flag);
 pub const IF_MATCH: Parameter = header(
     "If-Match",
     "The revision that the caller knows, as the ETag gave it. If it has moved on meanwhile, the command is refused.",
@@ -50,10 +51,11 @@ pub const IDEMPOTENCY_KEY: Parameter = header(
 pub const LAST_EVENT_ID: Parameter =
     header("Last-Event-ID", "The id of the last event that was received: the stream goes on after it.", text);
 pub const KEY: Parameter = query("key", "The bucketing key itself, instead of a request that holds one.", text);
-pub const HEADER: Parameter =
-    query("header", "A header field of the request that is asked about, as `name:value`; repeatable.", || {
-        json!({ "type": "array", "items": { "type": "string", "pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z-]+:[ -~]*$" } })
-    });
+pub const HEADER: Parameter = query(
+    "header",
+    "A header field of the request that is asked about, as `name:value`; repeatable.",
+    || json!({ "type": "array", "items": { "type": "string", "pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z-]+:[ -~]*$" } }),
+);
 pub const HOST: Parameter = query("host", "Its Host.", text);
 pub const PATH: Parameter = query("path", "Its path, and query.", text);
 pub const METHOD: Parameter = query("method", "Its method.", || json!({ "type": "string", "pattern": "^[A-Z]+$" }));

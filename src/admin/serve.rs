@@ -51,6 +51,17 @@ pub async fn serve(listener: TcpListener, router: Router, mut stop: watch::Recei
     let _ = tokio::time::timeout(STOP_GRACE, async { while connections.join_next().await.is_some() {} }).await;
 }
 
+/// Put into each request: says when the connection's time is over, for answers that would never end by themselves.
+#[derive(Clone)]
+pub struct Closing(watch::Receiver<bool>);
+
+impl Closing {
+    pub async fn wait(mut self) {
+        // The sender is gone when the connection is.
+        let _ = self.0.wait_for(|closing| *closing).await;
+    }
+}
+
 /// Lets go of its place when it is dropped.
 struct Accepted {
     stream: TcpStream,
@@ -76,8 +87,10 @@ async fn connection(accepted: Accepted, router: Router, mut stop: watch::Receive
     let Accepted { stream, remote, _place } = accepted;
     let _ = stream.set_nodelay(true);
     let router = TowerToHyperService::new(router);
+    let (close, closing) = watch::channel(false);
     let service = service_fn(|mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(remote);
+        request.extensions_mut().insert(Closing(closing.clone()));
         router.call(request)
     });
     let connection = http1::Builder::new()
@@ -93,5 +106,6 @@ async fn connection(accepted: Accepted, router: Router, mut stop: watch::Receive
         _ = stop.wait_for(|stop| *stop) => {}
     }
     connection.as_mut().graceful_shutdown();
+    close.send_replace(true);
     let _ = tokio::time::timeout(CLOSING, connection).await;
 }

@@ -11,7 +11,8 @@ use tokio::sync::watch;
 
 use crate::admin::auth::Auth;
 use crate::admin::idempotency::Answers;
-use crate::admin::{AdminState, router, serve};
+use crate::admin::{AdminState, DeploymentForm, Followers, router, serve};
+use crate::config::{deployment_request, deployment_schema};
 use crate::control::fixture::{a_spec, an_agent};
 use crate::control::model::{AgentIntent, Intent};
 use crate::control::service::Control;
@@ -62,8 +63,7 @@ impl Port {
         let twin = |environment: &str| {
             let mut spec = an_agent();
             (spec.id, spec.environment) = (AgentId::new("twin"), EnvironmentId::new(environment));
-            spec.routes =
-                vec![RouteSpec { host: Some("twin.test".into()), ..Default::default() }];
+            spec.routes = vec![RouteSpec { host: Some("twin.test".into()), ..Default::default() }];
             AgentIntent { spec: Arc::new(spec), deployment: None }
         };
         let bot = AgentIntent { spec: Arc::new(an_agent()), deployment: Some(a_spec()) };
@@ -76,6 +76,8 @@ impl Port {
             metrics: Arc::new(|| "# the metrics\n".to_owned()),
             auth,
             answers: Answers::default(),
+            followers: Followers::default(),
+            form: DeploymentForm { read: deployment_request, schema: deployment_schema },
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("is bound");
