@@ -1,5 +1,6 @@
 //! The subcommands: arguments in, text out, an exit code.
 
+mod audit;
 mod bucket;
 mod demo;
 mod explain;
@@ -45,6 +46,11 @@ enum Command {
     Simulate(simulate::Args),
     /// Make, list and revoke bearer tokens of the control-plane API
     Token(token::Args),
+    /// The record of who changed what
+    Audit {
+        #[command(subcommand)]
+        command: audit::Command,
+    },
     /// See it work: two agents, live traffic, a ramp, and a canary that fails
     Demo(demo::Args),
     MockAgent(mock_agent::Args),
@@ -64,6 +70,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Token(args) => token::run(args),
+        Command::Audit { command } => audit::run(&command),
         Command::Demo(args) => demo::run(args),
         Command::MockAgent(args) => mock_agent::run(args),
     };

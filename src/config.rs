@@ -40,7 +40,8 @@ pub struct Config {
     pub hash: Arc<str>,
     pub listeners: Vec<ListenerConfig>,
     pub admin: AdminConfig,
-    pub state_dir: PathBuf,
+    /// `None`: state is in memory only.
+    pub state_dir: Option<PathBuf>,
     /// 1..=256
     pub workers: usize,
     /// Responses carry `x-pointsman-version`.

@@ -274,6 +274,8 @@ impl From<CommandError> for Problem {
             CommandError::Refused(Refusal::AlreadyRolledBack { .. }) => Kind::AlreadyRolledBack,
             CommandError::Refused(_) => Kind::Refused,
             CommandError::Unpublished(_) => Kind::Unpublished,
+            CommandError::Unwritten(_) => Kind::StoreUnavailable,
+            CommandError::InEffect(_) => Kind::InEffectNotStored,
         };
         Self::new(kind, detail)
     }

@@ -1,6 +1,7 @@
 //! Thin: wire → command → wire.
 
 pub mod agents;
+pub mod audit;
 pub mod commands;
 pub mod config;
 pub mod deployments;

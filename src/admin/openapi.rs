@@ -184,7 +184,9 @@ fn may_answer(endpoint: &Endpoint, kind: Kind) -> bool {
         Kind::UnknownRollbackPoint => endpoint.name == "rollBackAgent",
         Kind::TooManyFollowers => matches!(endpoint.answer, Answer::Events),
         Kind::CrossSite | Kind::RequestTimeout | Kind::BodyTooLarge | Kind::InvalidFields => changes,
+        Kind::StoreUnavailable => changes || endpoint.name == "listAudit",
         Kind::Conflict
+        | Kind::InEffectNotStored
         | Kind::Refused
         | Kind::NothingDeployed
         | Kind::IsStable

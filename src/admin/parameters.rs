@@ -30,6 +30,10 @@ fn flag() -> Value {
 
 pub const ENVIRONMENT: Parameter =
     query("environment", "Which environment. Needed only where several have an agent of that name.", text);
+pub const AGENT: Parameter = query("agent", "Only of this agent.", text);
+pub const OF_ENVIRONMENT: Parameter = query("environment", "Only of this environment.", text);
+pub const AFTER_RECORD: Parameter =
+    query("after", "Only records after this number.", || json!({ "type": "integer", "minimum": 0 }));
 pub const AFTER: Parameter = query("after", "Where the page begins: `next` of the page before.", text);
 pub const LIMIT: Parameter = query(
     "limit",

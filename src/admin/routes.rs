@@ -8,12 +8,13 @@ use serde_json::Value;
 
 use super::AdminState;
 use super::auth::Access::{self, Probe, Scrape};
-use super::handlers::{agents, commands, config, deployments, events, explain, probes, table, tokens};
+use super::handlers::{agents, audit, commands, config, deployments, events, explain, probes, table, tokens};
 use super::openapi;
 use super::page::Page;
 use super::parameters::*;
 use super::tokens::Role::{self, Admin, Operator, Viewer};
 use super::wire::*;
+use crate::control::audit::Record;
 use crate::routing::decide::Explanation;
 
 #[rustfmt::skip]
@@ -28,6 +29,8 @@ pub fn endpoints() -> Vec<Endpoint> {
             .gives::<ConfigStatus>(),
         get("showTable", "/api/v1/table", Viewer, table::show).says("What is live, by agent").gives::<TableView>(),
         get("listTokens", "/api/v1/tokens", Admin, tokens::list).says("Who may do what").gives::<Vec<TokenView>>(),
+        get("listAudit", "/api/v1/audit", Operator, audit::list).says("Who changed what, the oldest first")
+            .takes([AGENT, OF_ENVIRONMENT, AFTER_RECORD, LIMIT]).gives::<Page<Record>>(),
         get("followEvents", "/api/v1/events", Viewer, events::follow).says("Every change of state, as it happens")
             .takes([LAST_EVENT_ID]).streams(),
 

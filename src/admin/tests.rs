@@ -1,5 +1,6 @@
 //! The admin port over a real socket.
 
+mod audit;
 mod commands;
 mod events;
 mod idempotency;

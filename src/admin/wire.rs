@@ -29,7 +29,6 @@ pub use token::TokenView;
 
 /// Who acts, and from where.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
-#[schemars(rename = "Actor")]
 pub struct ActorView {
     /// A token's name, `admin.token`, `local`; of a file, the hash of its content.
     pub name: String,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use anyhow::Context;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::{complain, say};
@@ -63,7 +64,12 @@ fn lifetime(text: &str) -> Result<Duration, String> {
 pub fn run(args: Args) -> anyhow::Result<()> {
     let state_dir = match args.state_dir {
         Some(state_dir) => state_dir,
-        None => Config::load(&args.config)?.state_dir,
+        None => Config::load(&args.config)?.state_dir.with_context(|| {
+            format!(
+                "state_dir in {} is none, and tokens need one: give the instance a directory",
+                args.config.display()
+            )
+        })?,
     };
     let file = TokenFile::in_state_dir(&state_dir);
     match args.command {

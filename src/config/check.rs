@@ -9,6 +9,7 @@ mod guard;
 mod scope;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,7 +53,7 @@ pub(super) fn config(mut root: Node, hash: Arc<str>, report: &mut Report) -> Opt
         hash,
         listeners,
         admin,
-        state_dir: file.state_dir.map_or_else(|| "./state".to_owned(), |Text(dir)| dir).into(),
+        state_dir: state_dir(file.state_dir.map(|Text(dir)| dir)),
         workers: scope.count("workers", file.workers, cores as u64, 1..=256) as usize,
         version_header: file.version_header.unwrap_or(true),
         limits: limits(file.limits.unwrap_or_default(), &mut scope),
@@ -77,6 +78,15 @@ pub(super) fn deployment_block(block: Node, agent: &AgentSpec, report: &mut Repo
         scope.error(&rejection.field, rejection.message);
     }
     spec
+}
+
+/// A directory of that name is `./none`.
+fn state_dir(written: Option<String>) -> Option<PathBuf> {
+    match written.as_deref() {
+        None => Some("./state".into()),
+        Some("none") => None,
+        Some(dir) => Some(dir.into()),
+    }
 }
 
 /// An agent, its key's place, and its shape unless that does not fit at all.

@@ -24,7 +24,7 @@ pub(super) struct File {
     pub(super) listeners: Option<Vec<Listener>>,
     /// The operator's port: probes, metrics, API.
     pub(super) admin: Option<Admin>,
-    /// Directory of the embedded store. Default: `./state`.
+    /// Directory of the embedded store; `none`: keep nothing beyond the process. Default: `./state`.
     pub(super) state_dir: Option<Text<String>>,
     /// Data-plane threads. Default: one per core.
     #[schemars(range(min = 1, max = 256))]

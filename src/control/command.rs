@@ -105,6 +105,10 @@ pub enum CommandError {
     Invalid(Vec<FieldError>),
     #[error("done, but the routing table could not be built and will be tried again: {0}")]
     Unpublished(String),
+    #[error("not done, for it could not be written to the store: {0}")]
+    Unwritten(String),
+    #[error("in effect, but not yet written to the store, which is tried until it is: {0}")]
+    InEffect(String),
 }
 
 /// Somebody else was first.

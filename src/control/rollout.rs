@@ -115,7 +115,7 @@ impl Action {
 
     /// Whether it takes a bad version's traffic away or freezes it: that waits for nothing.
     pub fn is_urgent(&self) -> bool {
-        matches!(self, Self::Rollback(RollbackCause::Guard(_)) | Self::Pause(PauseCause::Breach { .. }))
+        matches!(self, Self::Rollback(_) | Self::Abort { .. } | Self::Pause(PauseCause::Breach { .. }))
     }
 }
 

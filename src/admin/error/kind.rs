@@ -54,6 +54,8 @@ kinds! {
     InvalidFields       UNPROCESSABLE_ENTITY  "invalid_fields"          "Some fields are wrong";
     IdempotencyKeyReused UNPROCESSABLE_ENTITY "idempotency_key_reused"  "The key was used for another request";
     Unpublished         INTERNAL_SERVER_ERROR "unpublished"             "The routing table could not be built";
+    StoreUnavailable    SERVICE_UNAVAILABLE   "store_unavailable"       "The store cannot be read or written";
+    InEffectNotStored   SERVICE_UNAVAILABLE   "in_effect_not_stored"    "In effect, but not yet in the store";
     TooManyFollowers    SERVICE_UNAVAILABLE   "too_many_followers"      "Too many follow the events";
     TokensUnreadable    SERVICE_UNAVAILABLE   "tokens_unreadable"       "Tokens cannot be checked";
 }

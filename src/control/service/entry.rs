@@ -1,5 +1,6 @@
 //! One agent in the service: its rollout, and the watch over what is on trial.
 
+use super::durable::Runs;
 use crate::control::agent::{AgentRollout, Outcome};
 use crate::control::change::Change;
 use crate::control::command::{Command, CommandError, Order};
@@ -60,7 +61,7 @@ impl Entry {
     }
 
     /// Watches what is on trial, and nothing else.
-    pub fn rewatch(&mut self, registry: &StatsRegistry, now: Moment) {
+    pub fn rewatch(&mut self, registry: &StatsRegistry, runs: &Runs, now: Moment) {
         let trial = self.rollout.deployment().filter(|d| d.state.on_trial());
         if let (Some(trial), Some(watch)) = (trial, &self.watch)
             && watch.is_of(trial, &self.rollout.spec.stable)
@@ -68,8 +69,12 @@ impl Entry {
             return;
         }
         // The old watch goes first, for in its going it silences the bell that the new one may want.
-        self.watch = None;
-        self.watch = trial.map(|trial| Watch::new(&self.rollout.spec, trial, registry, now));
+        let before = self.watch.take().map(|watch| watch.spent());
+        self.watch = trial.map(|trial| {
+            let spent = before.filter(|(id, _)| *id == trial.id).map(|(_, allowance)| allowance.next());
+            let allowance = spent.unwrap_or_else(|| runs.allowance(&trial.id));
+            Watch::new(&self.rollout.spec, trial, registry, allowance, now)
+        });
     }
 
     pub fn view(&self, key: &AgentKey, now: Moment) -> Option<DeploymentView> {

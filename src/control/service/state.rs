@@ -1,10 +1,13 @@
 //! All that the service holds, behind its one lock; and the one place that publishes tables.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::Notify;
 
+use super::durable::{Book, Runs};
 use super::entry::Entry;
 use crate::control::agent::AgentRollout;
 use crate::control::change::Change;
@@ -23,6 +26,9 @@ pub(super) struct Shared {
     pub registry: Arc<StatsRegistry>,
     /// Tells the reconciler that its next deadline may have changed.
     pub changed: Notify,
+    pub book: Book,
+    /// Held by the one change that is being written before it takes effect.
+    pub turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 pub(super) struct Inner {
@@ -35,7 +41,21 @@ pub(super) struct Inner {
     pub live: Vec<AgentKey>,
     /// State is ahead of the table, for the compiler refused it: tried again at each look.
     pub unpublished: bool,
+    /// When to try again what time would move, but could not be written.
+    pub retry: Option<Instant>,
     pub feed: Feed,
+}
+
+/// Changes that know the revision they will have.
+#[derive(Default)]
+pub(super) struct Numbered(Vec<Change>);
+
+impl Deref for Numbered {
+    type Target = [Change];
+
+    fn deref(&self) -> &[Change] {
+        &self.0
+    }
 }
 
 /// Changes that are in effect, and what is to be told of them.
@@ -45,6 +65,10 @@ pub(super) struct Told {
 }
 
 impl Told {
+    pub fn changes(&self) -> impl Iterator<Item = &Change> {
+        self.changes.iter().map(|(change, _)| change)
+    }
+
     /// Log lines come last, and outside of the lock.
     pub fn log(&self) {
         self.changes.iter().for_each(|(change, events)| report::log(change, events));
@@ -59,21 +83,15 @@ impl Shared {
     }
 
     /// Puts changes into effect, all in one table: the canary is out before anything is told or written.
-    pub fn install(&self, inner: &mut Inner, changes: Vec<Change>, now: Moment) -> Told {
-        let revision = inner.revision + 1;
-        for change in &changes {
+    pub fn install(&self, inner: &mut Inner, changes: Numbered, now: Moment) -> Told {
+        for change in changes.iter() {
             inner.unpublished |= change.moves_traffic();
-            let mut change = change.clone();
-            change.after.state.note(changed(&change, revision, now));
             if let Some(entry) = inner.agents.get_mut(&change.key()) {
-                entry.take(change, now);
+                entry.take(change.clone(), now);
             }
         }
-        if !changes.is_empty() {
-            inner.revision = revision;
-        }
         let published = self.publish_changes(inner, now);
-        Told { changes: inner.tell(changes, now), published }
+        Told { changes: inner.tell(changes.0, now), published }
     }
 
     pub fn publish(&self, inner: &mut Inner, desired: Desired) -> Result<(), Vec<Rejection>> {
@@ -96,7 +114,7 @@ impl Shared {
             });
         }
         for entry in inner.agents.values_mut().filter(|entry| entry.is_live() || entry.watch.is_some()) {
-            entry.rewatch(&self.registry, now);
+            entry.rewatch(&self.registry, &self.book.runs, now);
         }
         inner.relive();
         self.registry.prune();
@@ -105,23 +123,39 @@ impl Shared {
 }
 
 impl Inner {
+    /// Gives changes the next revision.
+    pub fn number(&mut self, mut changes: Vec<Change>, now: Moment) -> Numbered {
+        self.revision += u64::from(!changes.is_empty());
+        for change in &mut changes {
+            let note = changed(change, self.revision, now);
+            change.after.state.note(note);
+        }
+        Numbered(changes)
+    }
+
     /// What the table should be, with some agents as changes would have them.
     pub fn desired(&self, changes: &[Change]) -> Desired {
-        let agents = self.agents.iter().map(|(key, entry)| {
-            let changed = changes.iter().find(|change| change.key() == *key);
-            changed.map_or(&entry.rollout, |change| &change.after).desired()
-        });
+        let changed: BTreeMap<AgentKey, &Change> = changes.iter().map(|change| (change.key(), change)).collect();
+        let agents = self
+            .agents
+            .iter()
+            .map(|(key, entry)| changed.get(key).map_or(&entry.rollout, |change| &change.after).desired());
         Desired { config_hash: self.config_hash.clone(), agents: agents.collect() }
     }
 
     /// Makes `rollouts` the agents there are; those that stay on trial keep being watched.
-    pub fn settle(&mut self, rollouts: Vec<AgentRollout>, registry: &StatsRegistry, now: Moment) {
+    pub fn settle(
+        &mut self,
+        rollouts: BTreeMap<AgentKey, AgentRollout>,
+        registry: &StatsRegistry,
+        runs: &Runs,
+        now: Moment,
+    ) {
         let mut before = std::mem::take(&mut self.agents);
-        for rollout in rollouts {
-            let key = rollout.key();
+        for (key, rollout) in rollouts {
             let watch = before.remove(&key).and_then(|entry| entry.watch);
             let mut entry = Entry { rollout, watch };
-            entry.rewatch(registry, now);
+            entry.rewatch(registry, runs, now);
             self.agents.insert(key, entry);
         }
         self.relive();
@@ -147,12 +181,21 @@ impl Inner {
     }
 
     /// Notes and tells of changes that are in effect by another way: a file's.
-    pub fn told(&mut self, changes: Vec<Change>, now: Moment) -> Told {
-        Told { changes: self.tell(changes, now), published: Ok(()) }
+    pub fn told(&mut self, changes: Numbered, now: Moment) -> Told {
+        Told { changes: self.tell(changes.0, now), published: Ok(()) }
     }
 }
 
-pub(super) fn changed(change: &Change, revision: u64, at: Moment) -> Changed {
+/// Gives the agents that a file changed their note of it.
+pub(super) fn note(rollouts: &mut BTreeMap<AgentKey, AgentRollout>, changes: &Numbered) {
+    for change in changes.iter() {
+        if let Some(rollout) = rollouts.get_mut(&change.key()) {
+            rollout.state = change.after.state.clone();
+        }
+    }
+}
+
+fn changed(change: &Change, revision: u64, at: Moment) -> Changed {
     let differences = change.differences();
     let what = if differences.is_empty() { change.command.to_owned() } else { differences.join("; ") };
     Changed { revision, by: change.by.clone(), at, what }

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use super::*;
+use crate::control::command::{Command, CommandError, Done, Order};
 use crate::control::fixture::{a_spec, an_agent, intent, intent_of, step};
 use crate::control::model::{DeploymentSpec, DeploymentState, OnBreach, RollbackCause};
 use crate::routing::ids::{AgentId, EnvironmentId, VersionId, Weight};
