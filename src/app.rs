@@ -17,8 +17,10 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::admin::{self, AdminState, auth::Auth};
-use crate::config::{AccessLogConfig, Config, Limits};
+use crate::admin::auth::Auth;
+use crate::admin::tokens::{file::TokenFile, live::LiveTokens};
+use crate::admin::{self, AdminState, Answers, DeploymentForm, Followers};
+use crate::config::{self, AccessLogConfig, Config, Limits};
 use crate::control::reconcile::Reconciler;
 use crate::control::service::{Control, StartError};
 use crate::control::store::redb::Redb;
@@ -116,7 +118,13 @@ pub fn start(config: Config, file: Option<PathBuf>) -> anyhow::Result<Running> {
             let metrics = metrics.clone();
             Arc::new(move || metrics.render())
         },
-        auth: config.admin.token.as_ref().map_or_else(Auth::loopback_only, |token| Auth::token(token.0.clone())),
+        auth: Auth::new(
+            config.admin.token.as_ref().map(|token| &*token.0),
+            config.state_dir.as_deref().map(|dir| LiveTokens::new(TokenFile::in_state_dir(dir))),
+        ),
+        answers: Answers::default(),
+        followers: Followers::default(),
+        form: DeploymentForm { read: config::deployment_request, schema: config::deployment_schema },
     };
     reloads.succeeded(&config.hash, SystemTime::now());
     let drain_timeout = config.limits.drain_timeout;

@@ -8,6 +8,7 @@ mod mock_agent;
 mod run;
 mod simulate;
 mod simulate_judge;
+mod token;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -46,6 +47,8 @@ enum Command {
     Simulate(simulate::Args),
     /// Simulate good and bad canaries: how often is a good one rolled back, and what does a bad one cost
     SimulateJudge(simulate_judge::Args),
+    /// Make, list and revoke bearer tokens of the control-plane API
+    Token(token::Args),
     /// The record of who changed what
     Audit {
         #[command(subcommand)]
@@ -70,6 +73,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::SimulateJudge(args) => simulate_judge::run(&args),
+        Command::Token(args) => token::run(args),
         Command::Audit { command } => audit::run(&command),
         Command::Demo(args) => demo::run(args),
         Command::MockAgent(args) => mock_agent::run(args),

@@ -12,6 +12,7 @@ mod expand;
 mod file;
 mod marks;
 mod node;
+mod request;
 mod scalar;
 mod schema;
 mod source;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use errors::{ConfigError, ConfigErrors, MAX_ERRORS, Place};
+pub use request::{deployment as deployment_request, deployment_schema};
 pub use schema::schema;
 pub use source::MAX_FILE_BYTES;
 

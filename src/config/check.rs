@@ -21,9 +21,10 @@ use super::file::{self, File};
 use super::node::{Kind, Node};
 use super::scalar::{FromText, Text};
 use super::{AccessLogConfig, AdminConfig, Config, Limits, ListenerConfig, Secret};
-use crate::routing::compile::compile;
+use crate::control::model::DeploymentSpec;
+use crate::routing::compile::{Rejection, compile};
 use crate::routing::ids::{AgentId, EnvironmentId};
-use crate::routing::spec::{Desired, DesiredAgent, Notes};
+use crate::routing::spec::{AgentSpec, Desired, DesiredAgent, Notes};
 use crate::telemetry::stats::StatsRegistry;
 use agent::Checked;
 use scope::Scope;
@@ -64,6 +65,26 @@ pub(super) fn config(mut root: Node, hash: Arc<str>, report: &mut Report) -> Opt
         prometheus: prometheus.map(Arc::new),
         agents: agents.into_iter().map(|checked| checked.intent).collect(),
     })
+}
+
+/// A deployment block that stands alone, for an agent that is known. `None`: the report says why.
+pub(super) fn deployment_block(block: Node, agent: &AgentSpec, report: &mut Report) -> Option<DeploymentSpec> {
+    let mut root = Node::map_of("deployment", block);
+    let at = root.at;
+    let shape = match &mut root.kind {
+        Kind::Map(entries) => entries.iter_mut().find_map(|e| decode(&mut e.value, "deployment", at, report)),
+        _ => None,
+    };
+    let mut scope = Scope::of_file(&root, report);
+    let (stable, environment) = (Some(&agent.stable), Some(&agent.environment));
+    let (spec, share) = deployment::check(shape?, &agent.id, environment, &agent.versions, stable, &[], &mut scope);
+    let spec_of_agent = Arc::new(agent.clone());
+    let desired =
+        DesiredAgent { spec: spec_of_agent, barred: Vec::new(), canary: Some(share), notes: Notes::default() };
+    for rejection in rejections(vec![desired]) {
+        scope.error(&rejection.field, rejection.message);
+    }
+    spec
 }
 
 /// A directory of that name is `./none`.
@@ -137,12 +158,15 @@ fn check_table(agents: &[Checked], scope: &mut Scope<'_, '_>) {
         canary: agent.share.clone(),
         notes: Notes::default(),
     };
-    let desired = Desired { config_hash: "".into(), agents: agents.iter().map(desired).collect() };
-    // Nothing is ever counted in this registry: the table is built to see whether it can be built.
-    let Err(rejections) = compile(&desired, None, &StatsRegistry::new(0), 0) else { return };
-    for rejection in rejections {
+    for rejection in rejections(agents.iter().map(desired).collect()) {
         scope.error(&format!("agents.{}.{}", rejection.agent, rejection.field), rejection.message);
     }
+}
+
+fn rejections(agents: Vec<DesiredAgent>) -> Vec<Rejection> {
+    let desired = Desired { config_hash: "".into(), agents };
+    // Nothing is ever counted in this registry: the table is built to see whether it can be built.
+    compile(&desired, None, &StatsRegistry::new(0), 0).err().unwrap_or_default()
 }
 
 fn check_presence(file: &File, scope: &mut Scope<'_, '_>) {

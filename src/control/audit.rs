@@ -10,6 +10,7 @@
 
 use std::time::SystemTime;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -28,10 +29,11 @@ const NOTHING: &str = "";
 const PAGE: usize = 500;
 
 /// What happened.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Entry {
     #[serde(with = "rfc3339")]
+    #[schemars(with = "String")]
     pub at: SystemTime,
     pub actor: Actor,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -49,8 +51,9 @@ pub struct Entry {
 }
 
 /// An entry in its place in the chain.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "AuditRecord")]
 pub struct Record {
     /// From 1, without gaps.
     pub sequence: u64,

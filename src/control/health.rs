@@ -90,7 +90,7 @@ impl Gate {
 }
 
 /// What one check says of one endpoint.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CheckReading {
     pub check: String,

@@ -135,7 +135,7 @@ impl fmt::Display for AgentKey {
 }
 
 /// Who acts, and from where.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Actor {
     /// The holder of a token, the content hash of a file.
     pub name: String,

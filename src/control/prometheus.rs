@@ -105,7 +105,7 @@ impl Queries {
 }
 
 /// What the server says of one guard, and what follows.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct QueryReading {
     pub guard: QueryGuard,

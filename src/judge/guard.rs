@@ -2,25 +2,27 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Metric, Unit};
 
 /// A condition on a version's live figures that must hold.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GuardSpec {
     pub metric: Metric,
     pub test: GuardTest,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum GuardTest {
     /// Breach when the figure over the last `window` is above `limit` and at least `min_requests` are in it.
     Windowed {
         limit: Limit,
         #[serde(rename = "windowSeconds", serialize_with = "seconds", deserialize_with = "from_seconds")]
+        #[schemars(with = "f64")]
         window: Duration,
         min_requests: u64,
     },
@@ -35,20 +37,21 @@ pub enum GuardTest {
             serialize_with = "maybe_seconds",
             deserialize_with = "maybe_from_seconds"
         )]
+        #[schemars(with = "Option<f64>")]
         slower_than: Option<Duration>,
         confidence: f64,
     },
 }
 
 /// A limit in the metric's own unit.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Limit {
     /// For `error_rate`, 0..=1.
     Rate(f64),
     /// For latency metrics.
     #[serde(rename = "seconds", serialize_with = "seconds", deserialize_with = "from_seconds")]
-    Duration(Duration),
+    Duration(#[schemars(with = "f64")] Duration),
 }
 
 /// Whether a guard's parts fit together, for those who read guards from outside.

@@ -1,11 +1,12 @@
 //! What the judge says, for people and for the API.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{GuardSpec, Unit};
 
 /// What the judge says of a guard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Verdict {
     /// Not enough data, or not clear enough: stay.
@@ -45,7 +46,7 @@ pub fn overall(readings: &[Reading]) -> Verdict {
 }
 
 /// What one version did.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Figures {
     /// That the guard counts: over its window, or since the deployment began.
@@ -63,7 +64,7 @@ pub struct Figures {
 ///
 /// Computed by playing them to a copy of the guard, with stable as usual. Another order can only trip earlier, or within
 /// a request of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Forecast {
     pub bad: u64,
@@ -87,7 +88,7 @@ impl Forecast {
 }
 
 /// What the judge says of one guard, and why.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Reading {
     pub guard: GuardSpec,

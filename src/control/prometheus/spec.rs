@@ -30,7 +30,7 @@ pub struct PrometheusServer {
 }
 
 /// A condition on what a query gives.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct QueryGuard {
     /// What people call it.
@@ -39,13 +39,14 @@ pub struct QueryGuard {
     pub query: String,
     pub limit: QueryLimit,
     #[serde(rename = "intervalSeconds", with = "seconds")]
+    #[schemars(with = "f64")]
     pub interval: Duration,
     /// So many bad values in a row are a breach; at least 1.
     pub failures: u32,
 }
 
 /// In the query's own unit.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum QueryLimit {
     /// A value above is bad.
