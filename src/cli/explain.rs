@@ -112,6 +112,9 @@ fn print(explanation: &Explanation, json: bool) -> anyhow::Result<()> {
     }
     writeln!(out, "version  {}", explanation.version)?;
     writeln!(out, "reason   {}: {}", explanation.reason, explanation.because)?;
+    for note in [&explanation.stable_by, &explanation.deployment].into_iter().flatten() {
+        writeln!(out, "note     {note}")?;
+    }
     for range in &explanation.ranges {
         writeln!(out, "split    {:>6}..={:<6} {}", range.start, range.end, range.version)?;
     }

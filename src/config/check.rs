@@ -21,7 +21,7 @@ use super::scalar::{FromText, Text};
 use super::{AccessLogConfig, AdminConfig, Config, Limits, ListenerConfig, Secret};
 use crate::routing::compile::compile;
 use crate::routing::ids::{AgentId, EnvironmentId};
-use crate::routing::spec::{Desired, DesiredAgent};
+use crate::routing::spec::{Desired, DesiredAgent, Notes};
 use crate::telemetry::stats::StatsRegistry;
 use agent::Checked;
 use scope::Scope;
@@ -130,6 +130,7 @@ fn check_table(agents: &[Checked], scope: &mut Scope<'_, '_>) {
         spec: agent.intent.spec.clone(),
         barred: Vec::new(),
         canary: agent.share.clone(),
+        notes: Notes::default(),
     };
     let desired = Desired { config_hash: "".into(), agents: agents.iter().map(desired).collect() };
     // Nothing is ever counted in this registry: the table is built to see whether it can be built.

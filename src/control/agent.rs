@@ -1,7 +1,7 @@
 //! One agent's rollout: its deployments, which version is stable, and what it remembers. Pure.
 //!
-//! - Stable is what the newest act made it: the file when its `stable` changes, a deployment that completes, a
-//!   rollback to a version. A reload of a file that says the same changes nothing.
+//! - Stable is what the newest act made it: the file when its `stable` changes, a deployment for all that completes,
+//!   a rollback to a version. A completed deployment for some segments serves those until another one begins. A reload of a file that says the same changes nothing.
 //! - The file's deployment block acts when its content changes. A block that was rolled back or aborted stays so
 //!   whenever it returns, for the newest [`DEPLOYMENTS_REMEMBERED`] of this agent; a removed agent is forgotten whole.
 //! - A version is barred while its deployment is the current one and is rolled back, aborted or waits. Once an author
@@ -20,8 +20,9 @@ use super::model::{
 };
 use super::rollout::{self, Action, Observation};
 use crate::routing::ids::VersionId;
-use crate::routing::spec::{AgentSpec, CanaryShare, DesiredAgent};
+use crate::routing::spec::{AgentSpec, CanaryShare, DesiredAgent, Notes};
 
+mod notes;
 mod order;
 mod points;
 
@@ -39,6 +40,8 @@ pub struct AgentRollout {
     /// As the file has it, but for `stable`: here it is the one in effect.
     pub spec: Arc<AgentSpec>,
     pub state: AgentState,
+    /// Of the state as it was when it took effect: kept, for tables are built oftener than an agent changes.
+    notes: Notes,
 }
 
 /// All that is remembered of an agent: one document, or several if `history` is kept apart.
@@ -91,9 +94,10 @@ impl AgentRollout {
         };
         let before = previous.map(|previous| previous.file.clone());
         let state = previous.cloned().unwrap_or_else(|| AgentState::new(said.clone(), by, now));
-        let mut next = Self { spec: intent.spec.clone(), state };
+        let mut next = Self::restored(intent.spec.clone(), state);
         if before.as_ref().is_some_and(|before| before.stable != said.stable) {
             next.make_stable(said.stable.clone(), by.clone(), None, now);
+            next.retire_what_no_longer_serves(by, now);
         }
         if before.as_ref().and_then(|before| before.block.as_ref()) != said.block.as_ref() {
             next.file_block(before.and_then(|before| before.block), intent.deployment.as_ref(), by, now);
@@ -103,6 +107,7 @@ impl AgentRollout {
         next.complete_if_stable(now);
         next.sync_stable();
         next.start_by_time(now);
+        next.renote();
         next
     }
 
@@ -111,6 +116,14 @@ impl AgentRollout {
         for action in self.plan(&Observation::none(), now) {
             self.act(&action, Cost::default(), now);
         }
+    }
+
+    /// An agent as it was remembered, under the file's word as it is now.
+    pub fn restored(spec: Arc<AgentSpec>, state: AgentState) -> Self {
+        let mut restored = Self { spec, state, notes: Notes::default() };
+        restored.sync_stable();
+        restored.renote();
+        restored
     }
 
     /// The file's deployment block is another one now.
@@ -145,6 +158,15 @@ impl AgentRollout {
         self.state.history.push_back(deployment);
     }
 
+    /// A completed deployment is the current one only while its version is stable.
+    fn retire_what_no_longer_serves(&mut self, by: &Actor, now: Moment) {
+        let stable = &self.state.stable.version;
+        let completed = |d: &Deployment| matches!(d.state, DeploymentState::Completed { .. }) && d.is_for_all();
+        if self.deployment().is_some_and(|d| completed(d) && d.spec.version != *stable) {
+            self.retire(by, now);
+        }
+    }
+
     fn begin(&mut self, spec: DeploymentSpec, by: Actor, until: Moment, now: Moment) {
         self.state.begun += 1;
         let id = DeploymentId::make(&self.key(), &spec.fingerprint, self.state.begun, now);
@@ -162,6 +184,7 @@ impl AgentRollout {
     fn drop_what_is_gone(&mut self, said: &FileSaid, by: &Actor, now: Moment) {
         if !self.spec.versions.contains_key(&self.state.stable.version) {
             self.make_stable(said.stable.clone(), by.clone(), None, now);
+            self.retire_what_no_longer_serves(by, now);
         }
         let current = self.state.deployment.as_ref();
         // A block of the file that names no version is the file's fault, and is refused with the whole file.
@@ -221,7 +244,7 @@ impl AgentRollout {
 
     fn complete(&mut self, version: VersionId, by: Actor, id: DeploymentId, now: Moment) {
         let before = self.state.stable.version.clone();
-        if before == version {
+        if before == version || !self.deployment().is_some_and(Deployment::is_for_all) {
             return;
         }
         self.make_stable(version, by, Some(id), now);
@@ -244,14 +267,16 @@ impl AgentRollout {
 
     /// What the routing table should do with this agent now.
     pub fn desired(&self) -> DesiredAgent {
-        let mut desired = DesiredAgent { spec: self.spec.clone(), barred: Vec::new(), canary: None };
+        let notes = self.notes.clone();
+        let mut desired = DesiredAgent { spec: self.spec.clone(), barred: Vec::new(), canary: None, notes };
         // Stable is never barred and never its own canary, whatever became of a deployment of it.
         let Some(deployment) = self.deployment().filter(|d| d.spec.version != self.spec.stable) else {
             return desired;
         };
         let version = deployment.spec.version.clone();
+        let serves_segments = matches!(deployment.state, DeploymentState::Completed { .. }) && !deployment.is_for_all();
         match deployment.state {
-            _ if deployment.state.on_trial() => {
+            _ if deployment.state.on_trial() || serves_segments => {
                 let (weight, audience) = (deployment.weight(), deployment.spec.audience.clone());
                 desired.canary = Some(CanaryShare { version, weight, audience });
             }
@@ -312,5 +337,7 @@ fn rolled_back_at(deployment: &Deployment) -> Option<Moment> {
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod timelines;

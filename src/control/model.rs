@@ -219,4 +219,9 @@ impl Deployment {
     pub fn weight(&self) -> Weight {
         self.state.weight(&self.spec)
     }
+
+    /// Whether its version may be stable in the end: one that is for some segments only stays theirs.
+    pub fn is_for_all(&self) -> bool {
+        self.spec.audience == Audience::default()
+    }
 }

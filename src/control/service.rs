@@ -187,4 +187,6 @@ fn adopt(
 }
 
 #[cfg(test)]
+mod order_tests;
+#[cfg(test)]
 mod tests;

@@ -73,6 +73,12 @@ pub struct Explanation {
     pub reason: &'static str,
     /// The reason as a sentence.
     pub because: String,
+    /// Whose act made stable what it is, where the control plane says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stable_by: Option<String>,
+    /// Whose deployment gives a version its share, or how it came to have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<String>,
     pub ranges: Vec<BucketRange>,
 }
 
@@ -113,6 +119,8 @@ fn explain_by_key(agent: &Agent, head: &Head<'_>, epoch: u64, key: Option<(Strin
         version: version_name(agent, decision.version),
         reason: decision.reason.as_str(),
         because: because(agent, &decision),
+        stable_by: agent.notes.stable.as_deref().map(str::to_owned),
+        deployment: agent.notes.deployment.as_deref().map(str::to_owned),
         ranges: bucket_ranges(agent),
     }
 }
@@ -152,7 +160,10 @@ fn because(agent: &Agent, decision: &Decision) -> String {
             let sources: Vec<_> = agent.key.iter().map(ToString::to_string).collect();
             format!("no bucketing key is present ({}), so stable {version} answers", sources.join(", "))
         }
-        Reason::Stable => format!("stable {version} has all of the traffic"),
+        Reason::Stable => match &agent.notes.deployment {
+            Some(why) => format!("stable {version} has all of the traffic: {why}"),
+            None => format!("stable {version} has all of the traffic"),
+        },
     }
 }
 

@@ -26,6 +26,16 @@ pub struct DesiredAgent {
     pub barred: Vec<VersionId>,
     /// The live deployment's share; `None` when none is live (then `spec.split` or stable serves).
     pub canary: Option<CanaryShare>,
+    pub notes: Notes,
+}
+
+/// What the control plane has to say of an agent, in words for explanations. They decide nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// Who made stable what it is.
+    pub stable: Option<Arc<str>>,
+    /// Whose deployment gives a version its share, or how it came to have none.
+    pub deployment: Option<Arc<str>>,
 }
 
 /// A deployment's version and the share of eligible traffic that it gets just now.

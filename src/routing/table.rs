@@ -13,7 +13,7 @@ use super::bucket::Bucketer;
 use super::ids::{AgentId, EnvironmentId, SegmentId, VersionId};
 use super::matcher::Matcher;
 use super::segment::Segment;
-use super::spec::{AgentSpec, Attribute, CanaryShare, EndpointAddress};
+use super::spec::{AgentSpec, Attribute, CanaryShare, EndpointAddress, Notes};
 use super::split::Split;
 use crate::telemetry::stats::{AgentStats, VersionStats};
 
@@ -37,6 +37,7 @@ pub struct Agent {
     /// With `spec` all that this was compiled from: the next table takes it over when none of it changes.
     pub barred: Vec<VersionId>,
     pub canary: Option<CanaryShare>,
+    pub notes: Notes,
     pub stats: Arc<AgentStats>,
     pub versions: Vec<Version>,
     /// Index into `versions`.

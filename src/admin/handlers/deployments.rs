@@ -31,7 +31,7 @@ pub async fn rollback(
 ) -> Result<Json<DeploymentStatus>, Problem> {
     let request = read_request(&body.map_err(unread)?)?;
     let key = key(&state, &place)?;
-    let order = Order { reason: request.reason, ..Order::by(Actor::new("admin", "api")) };
+    let order = Order { reason: request.reason, ..Order::by(Actor::new("admin API", "api")) };
     let done = state.control.order(&key, None, Command::Rollback { to: None }, order).await?;
     let none = || Problem::no_deployment(key.agent.as_str(), key.environment.as_str());
     Ok(Json(DeploymentStatus::from(&done.view.ok_or_else(none)?)))

@@ -165,7 +165,8 @@ impl AgentRollout {
         }
         let serves = |d: &&Deployment| {
             d.state.is_live()
-                || matches!(d.state, DeploymentState::Completed { .. }) && d.spec.version == self.state.stable.version
+                || matches!(d.state, DeploymentState::Completed { .. })
+                    && (d.spec.version == self.state.stable.version || !d.is_for_all())
         };
         let current = self.deployment().filter(serves);
         if version == self.state.stable.version && current.is_none_or(|d| !d.state.is_live()) {

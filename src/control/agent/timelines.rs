@@ -4,7 +4,7 @@
 //! of it. `POINTSMAN_BLESS=1 cargo test --lib timelines` writes the lower part anew.
 //!
 //! A line of the upper part: `KEY VALUE` of the deployment (`strategy`, `step`, `rolling`, `bake`, `cooldown`,
-//! `on_breach`, `guarded`), or `TIME` and what then is: `silent`, `pass`, `breach`, `unhealthy`, `unknown`,
+//! `on_breach`, `guarded`, `include`), or `TIME` and what then is: `silent`, `pass`, `breach`, `unhealthy`, `unknown`,
 //! `healthy`, `ada VERB…` for an operator's order, or `file …` for a reload.
 
 use std::fmt::Write;
@@ -91,6 +91,7 @@ impl Run {
             "bake" => request.bake = Some(time(value)),
             "cooldown" => request.cooldown = time(value),
             "on_breach" => request.on_breach = if value == "pause" { OnBreach::Pause } else { OnBreach::Rollback },
+            "include" => request.audience.include = vec![crate::routing::ids::SegmentId::new(value)],
             "guarded" => request.guards = vec![guard()],
             other => panic!("{other} is no setting"),
         }

@@ -55,7 +55,8 @@ pub enum DeploymentState {
     Running { stage: Stage, since: Moment },
     /// The weight stands still. `held` is what the stage's time had come to, where that still counts.
     Paused { stage: Stage, since: Moment, held: Duration, cause: PauseCause },
-    /// Its version is stable, in place of `replaced` where that was another.
+    /// Its version is stable, in place of `replaced` where that was another; or, of a deployment for some segments
+    /// only, it serves those.
     Completed { at: Moment, replaced: Option<VersionId> },
     /// Its author wants something else now: replaced or withdrawn before it had ended.
     Superseded { at: Moment, by: Actor },

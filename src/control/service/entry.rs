@@ -55,6 +55,7 @@ impl Entry {
     /// Makes a change what is.
     pub fn take(&mut self, change: Change, now: Moment) {
         self.rollout = change.after;
+        self.rollout.renote();
         for action in &change.actions {
             self.watch.iter_mut().for_each(|watch| watch.follow(action, now));
         }

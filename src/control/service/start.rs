@@ -90,7 +90,7 @@ impl TakenUp {
         let (runs, by) = (Runs::after(&kept), Actor::file(&intent.config_hash));
         let previous = |intent: &AgentIntent| {
             let state = kept.agents.get(&AgentKey::of(&intent.spec))?.clone();
-            Some(AgentRollout { spec: intent.spec.clone(), state })
+            Some(AgentRollout::restored(intent.spec.clone(), state))
         };
         let (changes, mut rollouts) = adopt(previous, &intent, now);
         let desired = state::desired(&intent.config_hash, rollouts.values());

@@ -9,21 +9,21 @@ use crate::control::model::{DeploymentSpec, DeploymentState, OnBreach, RollbackC
 use crate::routing::ids::{AgentId, EnvironmentId, VersionId, Weight};
 use crate::telemetry::stats::{Exchange, Outcome, StatusClass, VersionLabels, VersionStats};
 
-struct Bench {
-    control: Control,
-    registry: Arc<StatsRegistry>,
+pub(super) struct Bench {
+    pub control: Control,
+    pub registry: Arc<StatsRegistry>,
     start: Instant,
 }
 
 impl Bench {
-    fn new(intent: Intent) -> Self {
+    pub fn new(intent: Intent) -> Self {
         let (registry, start) = (Arc::new(StatsRegistry::new(1)), Instant::now());
         let now = Moment { instant: start, wall: SystemTime::UNIX_EPOCH };
         let (control, _) = Control::start_at(intent, registry.clone(), now).expect("a good intent");
         Self { control, registry, start }
     }
 
-    fn at(&self, seconds: u64) -> Moment {
+    pub fn at(&self, seconds: u64) -> Moment {
         let by = Duration::from_secs(seconds);
         Moment { instant: self.start + by, wall: SystemTime::UNIX_EPOCH + by }
     }
@@ -43,30 +43,30 @@ impl Bench {
         }
     }
 
-    fn weight(&self, version: &str) -> Weight {
+    pub fn weight(&self, version: &str) -> Weight {
         let table = self.control.table().load();
         let agent = table.agent("production", "support-bot").expect("is in the table");
         let index = agent.versions.iter().position(|v| v.id.as_str() == version).expect("has the version");
         agent.split.weight(index)
     }
 
-    fn epoch(&self) -> u64 {
+    pub fn epoch(&self) -> u64 {
         self.control.table().load().epoch
     }
 
-    fn view(&self) -> DeploymentView {
+    pub fn view(&self) -> DeploymentView {
         self.control.deployment(&key()).expect("has a deployment")
     }
 
-    fn state(&self) -> &'static str {
+    pub fn state(&self) -> &'static str {
         self.view().deployment.state.as_str()
     }
 
-    fn order(&self, command: Command, at: Moment) -> Result<Done, CommandError> {
+    pub fn order(&self, command: Command, at: Moment) -> Result<Done, CommandError> {
         self.control.order_at(&key(), None, &command, &Order::by(ada()), at)
     }
 
-    fn rollback(&self, at: Moment) -> Result<DeploymentView, CommandError> {
+    pub fn rollback(&self, at: Moment) -> Result<DeploymentView, CommandError> {
         let order = Order { reason: Some("smells".into()), ..Order::by(ada()) };
         let done = self.control.order_at(&key(), None, &Command::Rollback { to: None }, &order, at)?;
         Ok(done.view.expect("it has a deployment"))
@@ -87,15 +87,15 @@ impl Bench {
     }
 }
 
-fn ada() -> Actor {
+pub(super) fn ada() -> Actor {
     Actor::new("ada", "api")
 }
 
-fn key() -> AgentKey {
+pub(super) fn key() -> AgentKey {
     AgentKey { environment: EnvironmentId::new("production"), agent: AgentId::new("support-bot") }
 }
 
-fn percent(weight: u32) -> Weight {
+pub(super) fn percent(weight: u32) -> Weight {
     Weight::new(weight * 1000).expect("a share")
 }
 
@@ -149,7 +149,8 @@ fn a_ramp_publishes_one_table_per_weight() {
         (1, percent(1), "running"),
         (2, percent(5), "running"),
         (3, Weight::FULL, "baking"),
-        (3, Weight::FULL, "completed"),
+        // The same traffic; but its version is stable now.
+        (4, Weight::FULL, "completed"),
     ];
     assert_eq!(seen, expected);
 }

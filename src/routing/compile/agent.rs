@@ -51,6 +51,7 @@ pub(super) fn compile(
         spec: desired.spec.clone(),
         barred: desired.barred.clone(),
         canary: desired.canary.clone(),
+        notes: desired.notes.clone(),
     })
 }
 

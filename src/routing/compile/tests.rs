@@ -41,12 +41,12 @@ fn spec(id: &str) -> AgentSpec {
 
 fn with(mut spec: AgentSpec, change: impl FnOnce(&mut AgentSpec)) -> DesiredAgent {
     change(&mut spec);
-    DesiredAgent { spec: Arc::new(spec), barred: vec![], canary: None }
+    DesiredAgent { spec: Arc::new(spec), barred: vec![], canary: None, notes: Default::default() }
 }
 
 fn canary(spec: AgentSpec, name: &str, weight: u32) -> DesiredAgent {
     let share = CanaryShare { version: version(name), weight: percent(weight), audience: Audience::default() };
-    DesiredAgent { spec: Arc::new(spec), barred: vec![], canary: Some(share) }
+    DesiredAgent { spec: Arc::new(spec), barred: vec![], canary: Some(share), notes: Default::default() }
 }
 
 fn arms(arms: &[(&str, u32)]) -> Option<SplitSpec> {
