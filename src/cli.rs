@@ -7,6 +7,7 @@ mod explain;
 mod mock_agent;
 mod run;
 mod simulate;
+mod simulate_judge;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -43,6 +44,8 @@ enum Command {
     Explain(explain::Args),
     /// Route random keys and compare the split that they get with the intended one
     Simulate(simulate::Args),
+    /// Simulate good and bad canaries: how often is a good one rolled back, and what does a bad one cost
+    SimulateJudge(simulate_judge::Args),
     /// The record of who changed what
     Audit {
         #[command(subcommand)]
@@ -66,6 +69,7 @@ pub fn main() -> ExitCode {
         Command::Bucket(args) => bucket::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Simulate(args) => simulate::run(&args),
+        Command::SimulateJudge(args) => simulate_judge::run(&args),
         Command::Audit { command } => audit::run(&command),
         Command::Demo(args) => demo::run(args),
         Command::MockAgent(args) => mock_agent::run(args),

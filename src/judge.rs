@@ -17,7 +17,8 @@
 //! - Every guard is a yes/no question to each request (failed? slower than the limit?).
 //! - Missing data is [`Verdict::Hold`]: never a breach, never a pass.
 //! - A breach is latched: a later look cannot miss it. A deployment that goes on after one (an operator's
-//!   resume) takes a new [`Judge`], and with it a new allowance of false alarms; so does a restarted process.
+//!   resume) takes a new [`Judge`], and with it a new allowance of false alarms.
+//! - A restarted process goes on with the evidence of the old one, from a [`Checkpoint`].
 //! - Memory is O(1) per anytime-valid guard, and bounded per window (`judge/window.rs`).
 //!
 //! Left out: what to do about a verdict (`control`), guards on outside figures, and cohorts. Requests are
@@ -27,9 +28,11 @@
 //! last, and a fixed limit on latency sees them in a row. A comparison with stable sees the same on both sides.
 
 mod against;
+mod checkpoint;
 mod counts;
 mod evidence;
 mod explain;
+mod feed;
 mod guard;
 mod interval;
 mod metric;
@@ -43,10 +46,12 @@ mod window;
 
 use std::time::Duration;
 
+pub use checkpoint::Checkpoint;
 pub use counts::{Counts, Tally};
+pub use feed::Feed;
 pub use guard::{GuardError, GuardSpec, GuardTest, Limit};
 pub use metric::{Metric, Unit, UnknownMetric};
-pub use reading::{Figures, Reading, Verdict, overall};
+pub use reading::{Figures, Forecast, Reading, Verdict, overall};
 
 use watch::Watch;
 use window::Windows;
@@ -65,6 +70,26 @@ impl Judge {
             watches: guards.iter().map(|guard| Watch::new(*guard, canary, stable)).collect(),
             windows: Windows::new(guards, canary, now),
         }
+    }
+
+    /// Goes on from what another judge remembered (`judge/checkpoint.rs`); guards that it did not have begin afresh.
+    pub fn resume(
+        checkpoint: &Checkpoint,
+        guards: &[GuardSpec],
+        canary: &Counts,
+        stable: &Counts,
+        now: Duration,
+    ) -> Self {
+        let watch = |guard: &GuardSpec| match checkpoint.of(guard) {
+            Some(memory) => Watch::resume(*guard, memory, canary, stable),
+            None => Watch::new(*guard, canary, stable),
+        };
+        Self { watches: guards.iter().map(watch).collect(), windows: Windows::new(guards, canary, now) }
+    }
+
+    /// What to keep for [`Judge::resume`].
+    pub fn checkpoint(&self) -> Checkpoint {
+        Checkpoint { guards: self.watches.iter().map(Watch::memory).collect() }
     }
 
     /// Takes in the cumulative counts as of `now`. Nothing that came since the last look is lost,
@@ -94,7 +119,12 @@ impl Judge {
         Verdict::all(self.watches.iter().map(|watch| watch.verdict(now, &self.windows)))
     }
 
-    /// One per guard, in the guards' order.
+    /// The reading of the first guard that is broken, if one is. Looks for nothing else: a rollback waits for it.
+    pub fn breach(&self, now: Duration) -> Option<Reading> {
+        self.watches.iter().find(|watch| watch.has_breached()).map(|watch| watch.reading(now, &self.windows))
+    }
+
+    /// One per guard, in the guards' order. Costs up to a millisecond each, for it looks ahead: not for every look.
     pub fn readings(&self, now: Duration) -> Vec<Reading> {
         self.watches.iter().map(|watch| watch.reading(now, &self.windows)).collect()
     }

@@ -13,6 +13,7 @@
 //! | [`admin`] | operator HTTP over `control` | `control`, `routing`, `telemetry`, `ready` |
 //! | [`config`] | the YAML file → validated [`config::Config`] | `routing`, `judge`, `control::model` (specs only) |
 //! | [`telemetry`] | counters, metrics, logs | nothing |
+//! | [`random`] | a small generator, not for secrets | nothing |
 //! | [`ready`] | whether this instance should get traffic | nothing |
 //!
 //! The proxy and the control plane meet in three places only: the routing table (an `ArcSwap`),
@@ -25,6 +26,7 @@ pub mod config;
 pub mod control;
 pub mod judge;
 pub mod proxy;
+pub mod random;
 pub mod ready;
 pub mod routing;
 pub mod telemetry;

@@ -2,7 +2,8 @@
 //!
 //! In reading order: [`listen`] accepts and hands each connection to the worker with the fewest;
 //! [`worker`] is one thread with its own runtime, pools and clock of idleness; [`connection`] drives
-//! one client connection; [`serve`] is one request, top-down, with [`read`] and [`send`] for its phases.
+//! one client connection; [`serve`] is one request, top-down, with [`read`] and [`send`] for its phases;
+//! [`upstream`] is a connection to an endpoint, with [`encode`] and [`decode`] for what is said on it.
 //!
 //! The rules of the hot path:
 //!
@@ -16,14 +17,17 @@
 
 mod balance;
 mod body;
+mod chunked;
 mod connection;
-mod damper;
+mod decode;
+mod encode;
 mod error;
 mod headers;
 mod interim;
 mod io;
 pub mod listen;
 mod outcome;
+mod pool;
 mod read;
 mod send;
 mod serve;

@@ -1,4 +1,4 @@
-//! Routing and deciding allocate nothing: the hot path's rule, counted.
+//! Routing and deciding allocate nothing: the hot path's rule, counted. Nor does a look of the judge.
 //!
 //! A counting allocator is the one way to prove it, and implementing one takes `unsafe`. This is the
 //! named exception to the package's ban on it, and the reason that this is a test binary of its own.
@@ -9,14 +9,16 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method};
+use pointsman::judge::{Counts, Feed, GuardSpec, GuardTest, Judge, Limit, Metric};
 use pointsman::routing::compile::compile;
 use pointsman::routing::decide::decide;
 use pointsman::routing::ids::{AgentId, EnvironmentId, SegmentId, VersionId, Weight};
 use pointsman::routing::spec::*;
 use pointsman::routing::table::{Head, Reason, RoutingTable};
-use pointsman::telemetry::stats::StatsRegistry;
+use pointsman::telemetry::stats::{Exchange, Outcome, StatsRegistry, StatusClass, VersionLabels};
 
 /// The system's allocator, which counts how often this thread asks it.
 struct Counting;
@@ -136,4 +138,66 @@ fn routing_and_deciding_allocate_nothing() {
             assert_eq!(count, 0, "{key} {scheme}");
         }
     }
+}
+
+/// One of each kind, on errors and on latency.
+fn guards() -> [GuardSpec; 4] {
+    let (limit, window) = (Limit::Duration(Duration::from_secs(3)), Duration::from_secs(60));
+    let confidence = 0.999;
+    [
+        (Metric::ErrorRate, GuardTest::Windowed { limit: Limit::Rate(0.05), window, min_requests: 50 }),
+        (Metric::LatencyP95, GuardTest::Windowed { limit, window, min_requests: 50 }),
+        (Metric::ErrorRate, GuardTest::Above { limit: Limit::Rate(0.05), confidence }),
+        (Metric::ErrorRate, GuardTest::WorseThanStable { margin: 0.01, slower_than: None, confidence }),
+    ]
+    .map(|(metric, test)| GuardSpec { metric, test })
+}
+
+#[test]
+fn a_million_observations_allocate_nothing_once_the_windows_are_full() {
+    let (mut canary, mut stable) = (Counts::default(), Counts::default());
+    let mut judge = Judge::new(&guards(), &canary, &stable, Duration::ZERO);
+    let mut look = |number: u64| {
+        canary.judged += 1;
+        canary.errors += u64::from(number.is_multiple_of(200));
+        canary.latency.record(Duration::from_millis(100 + number % 50));
+        stable.judged += 19;
+        stable.errors += u64::from(number.is_multiple_of(10));
+        judge.observe(Duration::from_millis(10 * number), &canary, &stable);
+        assert!(!judge.has_breached());
+    };
+    const WARM_UP: u64 = 20_000;
+    (0..WARM_UP).for_each(&mut look);
+    assert_eq!(allocations(|| (WARM_UP..WARM_UP + 1_000_000).for_each(&mut look)), 0);
+}
+
+#[test]
+fn a_look_at_live_counters_allocates_nothing() {
+    let registry = StatsRegistry::new(2);
+    let labels = |version: &str| VersionLabels {
+        environment: "production".into(),
+        agent: "support-bot".into(),
+        version: version.into(),
+    };
+    let (canary, stable) = (registry.version(labels("1.5.0")), registry.version(labels("1.4.2")));
+    let (mut of_canary, mut of_stable) = (Feed::of_canary(&guards()), Feed::of_stable(&guards()));
+    let mut judge = Judge::new(&guards(), of_canary.read(&canary), of_stable.read(&stable), Duration::ZERO);
+    let end = Exchange {
+        outcome: Outcome::Success,
+        class: StatusClass::Success,
+        latency: Duration::from_millis(100),
+        first_byte: Some(Duration::from_millis(50)),
+    };
+    let mut look = |number: u64| {
+        for version in [&canary, &stable] {
+            version.started(0);
+            version.ended(0, &end);
+        }
+        judge.observe(Duration::from_millis(10 * number), of_canary.read(&canary), of_stable.read(&stable));
+    };
+    const WARM_UP: u64 = 20_000;
+    (0..WARM_UP).for_each(&mut look);
+    assert_eq!(allocations(|| (WARM_UP..2 * WARM_UP).for_each(&mut look)), 0);
+    let readings = judge.readings(Duration::from_millis(20 * WARM_UP));
+    assert_eq!(readings[2].canary.requests, 2 * WARM_UP, "each look took in what came: {readings:?}");
 }

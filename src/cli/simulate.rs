@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::run::{did_you_mean, offline_table};
 use crate::config::Config;
-use crate::judge::simulate::Random;
+use crate::random::Random;
 use crate::routing::ids::BUCKETS;
 use crate::routing::table::Agent;
 

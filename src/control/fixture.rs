@@ -78,6 +78,7 @@ pub fn a_breach() -> Breach {
         limit: Some(0.05),
         evidence: 1.0,
         bad_to_breach: None,
+        forecast: None,
         explanation: "10 of 20 requests failed".into(),
     };
     Breach::Guard { reading: reading.into() }

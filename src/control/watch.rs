@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::model::{Breach, Cost, Deployment, DeploymentId, Moment, PauseCause};
 use super::rollout::{Action, Judgement};
-use crate::judge::{Counts, GuardSpec, GuardTest, Judge, Reading, Verdict};
+use crate::judge::{Counts, Feed, GuardSpec, GuardTest, Judge, Reading, Verdict};
 use crate::routing::ids::VersionId;
 use crate::routing::spec::AgentSpec;
 use crate::telemetry::stats::{StatsRegistry, Totals, VersionLabels, VersionStats};
@@ -64,6 +64,8 @@ pub struct Watch {
     canary: Arc<VersionStats>,
     stable: Arc<VersionStats>,
     guards: Vec<GuardSpec>,
+    /// How the judge reads the canary's counters, and stable's.
+    feeds: (Feed, Feed),
     judge: Judge,
     allowance: Allowance,
     /// The judge counts time from here.
@@ -90,10 +92,11 @@ impl Watch {
         let (canary, stable) = (stats(&deployment.spec.version), stats(&agent.stable));
         let (canary_totals, guards) = (canary.totals(), deployment.spec.guards.clone());
         let before = cost_in(&canary_totals);
-        let judge = allowance.judge(&guards, &canary_totals.into(), &stable.totals().into(), Duration::ZERO);
+        let mut feeds = (Feed::of_canary(&guards), Feed::of_stable(&guards));
+        let judge = allowance.judge(&guards, feeds.0.read(&canary), feeds.1.read(&stable), Duration::ZERO);
         canary.set_guarded(!guards.is_empty());
         let of = (deployment.id(), agent.stable.clone());
-        Self { of, canary, stable, guards, judge, allowance, origin: now.instant, before }
+        Self { of, canary, stable, guards, feeds, judge, allowance, origin: now.instant, before }
     }
 
     /// Whether it watches this deployment against this stable version.
@@ -116,16 +119,13 @@ impl Watch {
             return Judgement::Silent;
         }
         let at = now.instant.saturating_duration_since(self.origin);
-        self.judge.observe(at, &self.canary.totals().into(), &self.stable.totals().into());
+        self.judge.observe(at, self.feeds.0.read(&self.canary), self.feeds.1.read(&self.stable));
         match self.judge.verdict(at) {
             Verdict::Hold => Judgement::Silent,
             Verdict::Pass => Judgement::Pass,
-            Verdict::Breach => {
-                let breached = self.readings(now).into_iter().find(|reading| reading.verdict == Verdict::Breach);
-                breached.map_or(Judgement::Silent, |reading| {
-                    Judgement::Breach(Breach::Guard { reading: storable(reading).into() })
-                })
-            }
+            Verdict::Breach => self.judge.breach(at).map_or(Judgement::Silent, |reading| {
+                Judgement::Breach(Breach::Guard { reading: storable(reading).into() })
+            }),
         }
     }
 
@@ -136,10 +136,10 @@ impl Watch {
                 self.judge.step_started();
             }
             Action::Pause(PauseCause::Breach { .. }) | Action::ExtendPause => {
-                let (canary, stable) = (Counts::from(self.canary.totals()), Counts::from(self.stable.totals()));
                 let at = now.instant.saturating_duration_since(self.origin);
+                let (canary, stable) = (self.feeds.0.read(&self.canary), self.feeds.1.read(&self.stable));
                 self.allowance = self.allowance.next();
-                self.judge = self.allowance.judge(&self.guards, &canary, &stable, at);
+                self.judge = self.allowance.judge(&self.guards, canary, stable, at);
             }
             // An operator's pause takes nothing back of what the guards have seen.
             Action::Pause(PauseCause::Operator { .. }) => {}

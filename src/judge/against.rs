@@ -49,10 +49,13 @@
 //!
 //! Without a single request to stable, ever, nothing is known and nothing is judged.
 
-use super::evidence::{
-    ALTERNATIVES, Evidence, LogFactors, Odds, alternatives, log_threshold, share_of_threshold, within_margin,
-};
+mod factors;
+
+use serde::{Deserialize, Serialize};
+
+use super::evidence::{Evidence, Odds, share_of_threshold, threshold};
 use super::{Tally, interval};
+use factors::{NULL_RATE_MAX, block_factors};
 
 /// A block is judged with this many canary requests even if few of stable came with them.
 const CANARY_MAX: u64 = 8;
@@ -69,98 +72,121 @@ const RATIO_CANARY_MAX: f64 = 64.0;
 /// How unusual a silence of stable must be before the canary is judged alone, in nats.
 const SILENCE_NATS: f64 = 16.0;
 
-/// With a null rate above this there is no worse to be told apart.
-const NULL_RATE_MAX: f64 = 0.9;
-
 /// An anytime-valid test of the canary against stable.
 #[derive(Clone, Debug)]
 pub(super) struct AgainstTest {
     margin: f64,
     alpha: f64,
+    memory: Memory,
+    /// Whether stable is silent, and what the canary is tested against meanwhile.
+    silence: Option<Reference>,
+}
+
+/// All that the test remembers of the past.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Memory {
     blocks: Evidence,
     block: Block,
     expected: Expected,
     ratio: Ratio,
     alone: Evidence,
-    /// Whether stable is silent, and what the canary is tested against meanwhile.
-    silence: Option<Reference>,
     /// All that is known of stable.
     history: Tally,
     judged: u64,
 }
 
-impl AgainstTest {
+impl Memory {
     /// `history` is what stable did before; it shapes expectations only.
-    pub(super) fn new(margin: f64, confidence: f64, history: Tally) -> Self {
+    pub(super) fn of(history: Tally) -> Self {
         Self {
-            margin: margin.max(0.0),
-            alpha: (1.0 - confidence).clamp(1e-12, 1.0),
             blocks: Evidence::new(),
             block: Block::default(),
             expected: Expected::from(history),
             ratio: Ratio { stable: 1.0, canary: 1.0 },
             alone: Evidence::new(),
-            silence: None,
             history,
             judged: 0,
         }
+    }
+}
+
+impl AgainstTest {
+    pub(super) fn new(margin: f64, confidence: f64, memory: Memory) -> Self {
+        Self { margin: margin.max(0.0), alpha: (1.0 - confidence).clamp(1e-12, 1.0), memory, silence: None }
+    }
+
+    pub(super) fn memory(&self) -> Memory {
+        self.memory.clone()
     }
 
     /// Takes in what ended since the last look.
     pub(super) fn take(&mut self, canary: Tally, stable: Tally) {
         if stable.requests > 0 {
             self.silence = None;
-            self.history = self.history.plus(stable);
-            let forgotten = self.block.add_stable(stable);
-            self.expected.take(forgotten);
+            self.memory.history = self.memory.history.plus(stable);
+            let forgotten = self.memory.block.add_stable(stable);
+            self.memory.expected.take(forgotten);
         }
-        self.block.canary = self.block.canary.plus(canary);
-        if self.block.canary.requests == 0 {
+        self.memory.block.canary = self.memory.block.canary.plus(canary);
+        if self.memory.block.canary.requests == 0 {
             return;
         }
-        if self.block.stable().requests > 0 {
-            if self.block.is_ready(&self.ratio) {
+        if self.memory.block.stable().requests > 0 {
+            if self.memory.block.is_ready(&self.memory.ratio) {
                 self.judge_block();
             }
-        } else if self.silence.is_some() || self.block.canary.requests as f64 >= self.ratio.patience() {
+        } else if self.silence.is_some() || self.memory.block.canary.requests as f64 >= self.memory.ratio.patience() {
             self.judge_alone();
         }
     }
 
+    pub(super) fn is_reached(&self) -> bool {
+        self.values().iter().any(|(value, threshold)| value >= threshold)
+    }
+
+    /// Of the test in blocks and of that without stable, each with its threshold.
+    fn values(&self) -> [(f64, f64); 2] {
+        let confidence = 1.0 - self.alpha;
+        [
+            (self.memory.blocks.value(), threshold(confidence, 2.0)),
+            (self.memory.alone.value(), threshold(confidence, 4.0)),
+        ]
+    }
+
     /// From 0 to 1, on the logarithm's scale; a breach at 1.
     pub(super) fn evidence(&self) -> f64 {
-        let confidence = 1.0 - self.alpha;
-        let blocks = share_of_threshold(self.blocks.log_value(), log_threshold(confidence, 2.0));
-        blocks.max(share_of_threshold(self.alone.log_value(), log_threshold(confidence, 4.0)))
+        let [blocks, alone] = self.values();
+        share_of_threshold(blocks.0, blocks.1).max(share_of_threshold(alone.0, alone.1))
     }
 
     /// Canary requests that were compared with something.
     pub(super) fn judged(&self) -> u64 {
-        self.judged
+        self.memory.judged
     }
 
     /// How many requests of stable come with `canary` requests, as has been usual; none while it is silent.
     pub(super) fn usual_stable(&self, canary: u64) -> u64 {
-        if self.silence.is_some() { 0 } else { (self.ratio.stable_per_canary() * canary as f64).ceil() as u64 }
+        if self.silence.is_some() { 0 } else { (self.memory.ratio.stable_per_canary() * canary as f64).ceil() as u64 }
     }
 
     fn judge_block(&mut self) {
-        let block = std::mem::take(&mut self.block);
+        let block = std::mem::take(&mut self.memory.block);
         let (canary, stable) = (block.canary, block.stable());
-        let factors = block_factors(self.expected.rate(), self.margin, canary, stable);
-        self.blocks.take(canary.requests, &factors);
-        self.expected.take(stable);
-        self.ratio.take(canary.requests, stable.requests);
-        self.judged = self.judged.saturating_add(canary.requests);
+        let factors = block_factors(self.memory.expected.rate(), self.margin, canary, stable);
+        self.memory.blocks.take(canary, &factors);
+        self.memory.expected.take(stable);
+        self.memory.ratio.take(canary.requests, stable.requests);
+        self.memory.judged = self.memory.judged.saturating_add(canary.requests);
     }
 
     fn judge_alone(&mut self) {
-        let canary = std::mem::take(&mut self.block).canary;
-        let (history, margin, alpha) = (self.history, self.margin, self.alpha / 4.0);
+        let canary = std::mem::take(&mut self.memory.block).canary;
+        let (history, margin, alpha) = (self.memory.history, self.margin, self.alpha / 4.0);
         let reference = self.silence.get_or_insert_with(|| Reference::of(history, margin, alpha));
         let Some(odds) = &reference.odds else { return };
-        self.alone.take(canary.requests, &odds.log_factors(canary));
-        self.judged = self.judged.saturating_add(canary.requests);
+        self.memory.alone.take(canary, &odds.log_factors(canary));
+        self.memory.judged = self.memory.judged.saturating_add(canary.requests);
     }
 }
 
@@ -178,7 +204,8 @@ impl Reference {
 }
 
 /// What waits to be compared.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Block {
     canary: Tally,
     stable_before: Tally,
@@ -208,7 +235,7 @@ impl Block {
 }
 
 /// Stable's rate as its recent past leads one to expect it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Expected(Tally);
 
 impl From<Tally> for Expected {
@@ -234,7 +261,7 @@ impl Expected {
 }
 
 /// How many requests of stable usually come to one of the canary.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Ratio {
     stable: f64,
     canary: f64,
@@ -262,109 +289,13 @@ impl Ratio {
     }
 }
 
-fn block_factors(expected: f64, margin: f64, canary: Tally, stable: Tally) -> LogFactors {
-    let expected = within_margin(expected);
-    if expected + margin > NULL_RATE_MAX {
-        return [0.0; ALTERNATIVES];
-    }
-    alternatives(expected + margin).map(|worse| {
-        let null = nearest_null(stable.requests as f64, canary.requests as f64, expected, worse - margin, margin);
-        log_ratio(stable, expected, null) + log_ratio(canary, worse, null + margin)
-    })
-}
-
-/// ln of the likelihood of `tally` at one rate over that at another.
-fn log_ratio(tally: Tally, at: f64, over: f64) -> f64 {
-    tally.bad as f64 * (at / over).ln() + tally.good() as f64 * ((1.0 - at) / (1.0 - over)).ln()
-}
-
-/// Stable's rate a° in the point (a°, a° + δ) nearest to (a*, b*), where `high` = b* − δ > a* = `low`.
-///
-/// The root between `low` and `high` of nₐ(a − a*)/(a(1−a)) = n_b(b* − b)/(b(1−b)) with b = a + δ. The divergence
-/// is convex, so the difference of the two sides grows with a. Newton's steps, kept inside a shrinking bracket;
-/// at δ = 0 the first guess, the weighted mean, is the root.
-fn nearest_null(stable: f64, canary: f64, low: f64, high: f64, margin: f64) -> f64 {
-    let (mut below, mut above) = (low, high);
-    let mut a = (stable * low + canary * high) / (stable + canary);
-    // Each step that Newton does not make well is a halving: 60 of them exhaust the precision.
-    for _ in 0..60 {
-        let b = a + margin;
-        let (spread_a, spread_b) = (a * (1.0 - a), b * (1.0 - b));
-        let slope = stable * (a - low) / spread_a - canary * (high - a) / spread_b;
-        if slope > 0.0 {
-            above = a;
-        } else {
-            below = a;
-        }
-        let curvature = stable * (spread_a - (a - low) * (1.0 - 2.0 * a)) / (spread_a * spread_a)
-            + canary * (spread_b + (high - a) * (1.0 - 2.0 * b)) / (spread_b * spread_b);
-        let newton = a - slope / curvature;
-        let next = if newton > below && newton < above { newton } else { 0.5 * (below + above) };
-        if (next - a).abs() <= 1e-13 * a {
-            return next;
-        }
-        a = next;
-    }
-    a
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The mean of the block's e-variable at the given rates, for the k-th alternative.
-    fn mean(expected: f64, margin: f64, canary: u64, stable: u64, rates: (f64, f64), k: usize) -> f64 {
-        let factor = |canary: Tally, stable: Tally| {
-            // One request's factor depends on the block's numbers, so take it as a difference.
-            let sizes = (Tally::new(canary.requests, 0), Tally::new(stable.requests, 0));
-            (block_factors(expected, margin, canary, stable)[k], block_factors(expected, margin, sizes.0, sizes.1)[k])
-        };
-        let (all_good, _) = factor(Tally::new(canary, 0), Tally::new(stable, 0));
-        let (canary_bad, _) = factor(Tally::new(canary, 1), Tally::new(stable, 0));
-        let (stable_bad, _) = factor(Tally::new(canary, 0), Tally::new(stable, 1));
-        // ln mean = ln(all good) + n_b ln(1 + θ_b(r_b − 1)) + nₐ ln(1 + θₐ(rₐ − 1)), r the bad-to-good ratios.
-        let (bad_c, bad_s) = ((canary_bad - all_good).exp(), (stable_bad - all_good).exp());
-        all_good + canary as f64 * (rates.1 * (bad_c - 1.0)).ln_1p() + stable as f64 * (rates.0 * (bad_s - 1.0)).ln_1p()
-    }
-
-    #[test]
-    fn no_rates_that_keep_the_margin_give_a_block_a_mean_above_one() {
-        for margin in [0.0, 0.001, 0.01, 0.2] {
-            for expected in [1e-4, 0.005, 0.1, 0.6] {
-                for (canary, stable) in [(1, 1), (1, 19), (1, 999), (8, 1), (40, 3), (500, 9_500)] {
-                    for k in 0..ALTERNATIVES {
-                        for step in 0..=200 {
-                            let theta = f64::from(step) / 200.0;
-                            let worst = (theta + margin).min(1.0);
-                            let mean = mean(expected, margin, canary, stable, (theta, worst), k);
-                            assert!(mean < 1e-9, "δ {margin} a* {expected} n {canary}:{stable} θ {theta}: {mean}");
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn the_mean_is_one_at_the_nearest_null() {
-        let (expected, margin) = (0.01, 0.01);
-        let worse = alternatives(expected + margin);
-        for (k, worse) in worse.into_iter().enumerate() {
-            let null = nearest_null(19.0, 1.0, expected, worse - margin, margin);
-            assert!(null > expected && null + margin < worse);
-            assert!(mean(expected, margin, 1, 19, (null, null + margin), k).abs() < 1e-12);
-        }
-    }
-
-    #[test]
-    fn without_margin_the_nearest_null_is_the_pooled_rate() {
-        let null = nearest_null(19.0, 1.0, 0.01, 0.5, 0.0);
-        assert!((null - (19.0 * 0.01 + 0.5) / 20.0).abs() < 1e-12);
-    }
-
     #[test]
     fn a_canary_waits_for_stable_and_is_judged_alone_only_after_an_unusual_silence() {
-        let mut test = AgainstTest::new(0.01, 0.999, Tally::new(100_000, 500));
+        let mut test = AgainstTest::new(0.01, 0.999, Memory::of(Tally::new(100_000, 500)));
         for _ in 0..100 {
             test.take(Tally::new(1, 0), Tally::new(3, 0));
         }
@@ -382,7 +313,7 @@ mod tests {
 
     #[test]
     fn with_no_word_of_stable_ever_nothing_is_judged() {
-        let mut test = AgainstTest::new(0.01, 0.999, Tally::default());
+        let mut test = AgainstTest::new(0.01, 0.999, Memory::of(Tally::default()));
         for _ in 0..1_000 {
             test.take(Tally::new(1, 1), Tally::default());
         }
@@ -391,10 +322,10 @@ mod tests {
 
     #[test]
     fn stable_that_waits_for_a_canary_is_bounded() {
-        let mut test = AgainstTest::new(0.01, 0.999, Tally::default());
+        let mut test = AgainstTest::new(0.01, 0.999, Memory::of(Tally::default()));
         for _ in 0..100_000 {
             test.take(Tally::default(), Tally::new(1, 0));
         }
-        assert!(test.block.stable().requests <= 2 * STABLE_KEPT);
+        assert!(test.memory.block.stable().requests <= 2 * STABLE_KEPT);
     }
 }

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+use super::metric::Figure;
 use super::{GuardSpec, GuardTest, Limit, Metric};
 use crate::telemetry::stats::{Distribution, Totals};
 
@@ -32,14 +35,8 @@ impl From<Totals> for Counts {
     }
 }
 
-impl From<&Totals> for Counts {
-    fn from(totals: &Totals) -> Self {
-        totals.clone().into()
-    }
-}
-
 /// The answers to a yes/no question: of `requests`, `bad` said yes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     pub requests: u64,
     /// Never more than `requests`.
@@ -75,6 +72,28 @@ impl Tally {
     }
 }
 
+/// A yes/no question whose answers are counted as such. Another one (a broken stream, a refused tool) is a variant
+/// here with its count in [`Counts`] and a name in `judge/metric.rs`; windows and tests take it as it comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Share {
+    Failed,
+}
+
+impl Share {
+    pub(super) fn of(self, counts: &Counts) -> Tally {
+        match self {
+            Self::Failed => Tally::new(counts.judged, counts.errors),
+        }
+    }
+
+    /// What a yes is called in a sentence: "3 of 100 requests …".
+    pub(super) fn as_words(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// Which histogram a latency metric reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Timing {
@@ -84,10 +103,9 @@ pub(super) enum Timing {
 
 impl Timing {
     pub(super) fn of(metric: Metric) -> Option<Self> {
-        match metric {
-            Metric::ErrorRate => None,
-            Metric::TtfbP95 => Some(Self::FirstByte),
-            Metric::LatencyP50 | Metric::LatencyP90 | Metric::LatencyP95 | Metric::LatencyP99 => Some(Self::Total),
+        match metric.figure() {
+            Figure::Share(_) => None,
+            Figure::Quantile(timing, _) => Some(timing),
         }
     }
 }
@@ -95,7 +113,7 @@ impl Timing {
 /// What a guard asks of each request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Question {
-    Failed,
+    Share(Share),
     /// To the histogram's precision, in the version's favour: up to 6 % above the limit is not yet slower.
     SlowerThan(Timing, Duration),
 }
@@ -103,7 +121,10 @@ pub(super) enum Question {
 impl Question {
     /// A latency guard without a duration (the configuration refuses it) finds nothing slow.
     pub(super) fn of(guard: &GuardSpec) -> Self {
-        let Some(timing) = Timing::of(guard.metric) else { return Self::Failed };
+        let timing = match guard.metric.figure() {
+            Figure::Share(share) => return Self::Share(share),
+            Figure::Quantile(timing, _) => timing,
+        };
         let limit = match guard.test {
             GuardTest::Windowed { limit: Limit::Duration(limit), .. }
             | GuardTest::Above { limit: Limit::Duration(limit), .. }
@@ -115,14 +136,14 @@ impl Question {
 
     pub(super) fn ask(self, counts: &Counts) -> Tally {
         match self {
-            Self::Failed => Tally::new(counts.judged, counts.errors),
+            Self::Share(share) => share.of(counts),
             Self::SlowerThan(Timing::Total, limit) => slower(&counts.latency, limit),
             Self::SlowerThan(Timing::FirstByte, limit) => slower(&counts.first_byte, limit),
         }
     }
 }
 
-pub(super) fn slower(times: &Distribution, limit: Duration) -> Tally {
+fn slower(times: &Distribution, limit: Duration) -> Tally {
     Tally::new(times.count(), times.above(limit))
 }
 
@@ -154,7 +175,7 @@ mod tests {
         }
         counts.first_byte.record(Duration::from_millis(50));
         let limit = Duration::from_secs(1);
-        assert_eq!(Question::Failed.ask(&counts), Tally::new(3, 1));
+        assert_eq!(Question::Share(Share::Failed).ask(&counts), Tally::new(3, 1));
         assert_eq!(Question::SlowerThan(Timing::Total, limit).ask(&counts), Tally::new(3, 2));
         assert_eq!(Question::SlowerThan(Timing::FirstByte, limit).ask(&counts), Tally::new(1, 0));
         assert_eq!(Question::SlowerThan(Timing::Total, Duration::MAX).ask(&counts), Tally::new(3, 0));

@@ -15,18 +15,24 @@
 //! reaches 1/α under the null is at most α. Unlike an e-detector, which bounds how often it cries wolf, this
 //! spends weights that sum to 1 and so bounds whether it ever does.
 //!
-//! **Weights.** After N requests the unspent weight is W(N+1) with W(t) = 1/(1 + ¼ ln(1+t)). Its tail is heavier
-//! than that of 1/(t(t+1)): what a defect after 10,000 healthy requests costs is ln 10,000 + 3.8 nats instead
-//! of 2 · ln 10,000, which is some six requests sooner at 50 % errors against a limit of 5 %.
+//! **Weights.** Nothing asks that a weight be fixed in advance: it may depend on all that came before its batch. So
+//! the weight is spent by two clocks, half by each. One counts requests. The other counts *suspicions*: bad requests
+//! that came before the evidence of the bad ones just before them had died away (a CUSUM of the middle alternative).
+//! After n ticks a clock has W(n) of its half left, W(n) = 1/(1 + ¼ ln(1+n)), whose tail is heavier than that of
+//! 1/(t(t+1)). A long healthy run is many requests and few suspicions: so a defect after 10,000 healthy requests finds
+//! most of the second half unspent, and costs some three nats where the first clock alone would ask ln 10,000 + 3.8.
 //!
 //! **Batches.** Counts come in batches whose inner order is unknown. A start lies only between batches: its
 //! product takes in whole batches, and a product does not depend on the order within. The weight of a start is
-//! fixed by the number of requests *before* its batch, so it cannot depend on what is in it; and a batch ends
+//! fixed by what came *before* its batch, so it cannot depend on what is in it; and a batch ends
 //! by the clock or the caller's wake-up, that is, at a stopping time, where a supermartingale is one still.
 //! So Ville's inequality holds for the values at the looks. Batches of one are the full mixture.
 //!
 //! **Alternatives.** Five, spread over the log-odds between p₀ and 95 %: a defect between two of them costs a
-//! few per cent of the growth. Sums are kept as logarithms. O(1) memory and time per look.
+//! few per cent of the growth. What grows beyond 10³⁰⁰ is a breach since long and stands there; what falls below
+//! 10⁻³⁰⁰ is lost, which errs on the canary's side. O(1) memory and time per look.
+
+use serde::{Deserialize, Serialize};
 
 use super::Tally;
 
@@ -48,47 +54,60 @@ const MARGIN_OF_RATES: f64 = 1e-6;
 /// How slowly the start weights are spent: the ¼ in W.
 const SPENDING: f64 = 0.25;
 
+/// The alternative whose CUSUM tells a suspicion from a stray bad request.
+const MIDDLE: usize = 2;
+
+/// No sum grows above this, and no batch multiplies one by more.
+const SUM_MAX: f64 = 1e300;
+
 /// A mixture over starting moments and alternatives.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Evidence {
-    /// Per alternative, ln Σₛ wₛ · Π(factors since s).
-    log_sums: LogFactors,
-    unspent: f64,
+    /// Per alternative, Σₛ wₛ · Π(factors since s) of its share of the weight.
+    sums: LogFactors,
+    /// Of the clock of requests, and of that of suspicions.
+    unspent: [f64; 2],
     requests: u64,
+    suspicions: u64,
+    /// In nats; 0 when no bad request is fresh.
+    cusum: f64,
 }
 
 impl Evidence {
     pub(super) fn new() -> Self {
-        Self { log_sums: [f64::NEG_INFINITY; ALTERNATIVES], unspent: 1.0, requests: 0 }
+        Self { sums: [0.0; ALTERNATIVES], unspent: [0.5; 2], requests: 0, suspicions: 0, cusum: 0.0 }
     }
 
-    /// Takes in a batch of `requests`, of which each alternative made these logarithms of its factors' product.
-    pub(super) fn take(&mut self, requests: u64, log_factors: &LogFactors) {
-        let unspent = unspent_after(self.requests.saturating_add(1));
-        let log_weight = (self.unspent - unspent).max(0.0).ln();
-        self.unspent = unspent;
-        self.requests = self.requests.saturating_add(requests);
-        for (log_sum, log_factor) in self.log_sums.iter_mut().zip(log_factors) {
-            *log_sum = log_add(*log_sum, log_weight) + log_factor;
+    /// Takes in a batch, of which each alternative made these logarithms of its factors' product.
+    pub(super) fn take(&mut self, batch: Tally, log_factors: &LogFactors) {
+        let weight = self.spend() / ALTERNATIVES as f64;
+        for (sum, log_factor) in self.sums.iter_mut().zip(log_factors) {
+            *sum = ((*sum + weight) * log_factor.min(SUM_MAX.ln()).exp()).min(SUM_MAX);
         }
+        self.requests = self.requests.saturating_add(batch.requests);
+        // Of a batch that begins without suspicion, the first bad request raises it.
+        let stray = u64::from(self.cusum == 0.0);
+        self.suspicions = self.suspicions.saturating_add(batch.bad.saturating_sub(stray));
+        self.cusum = (self.cusum + log_factors[MIDDLE]).clamp(0.0, SUM_MAX);
     }
 
-    /// ln M. Breach at ln(1/α).
-    pub(super) fn log_value(&self) -> f64 {
-        let log_share = -(ALTERNATIVES as f64).ln();
-        self.log_sums.iter().fold(self.unspent.ln(), |sum, log_sum| log_add(sum, log_sum + log_share))
+    /// The weight of a start just now.
+    fn spend(&mut self) -> f64 {
+        let left = [self.requests.saturating_add(1), self.suspicions].map(|ticks| 0.5 * unspent_after(ticks));
+        let spent = self.unspent.iter().sum::<f64>() - left.iter().sum::<f64>();
+        self.unspent = left;
+        spent.max(0.0)
+    }
+
+    /// M. Breach at 1/α.
+    pub(super) fn value(&self) -> f64 {
+        self.unspent.iter().sum::<f64>() + self.sums.iter().sum::<f64>()
     }
 }
 
-fn unspent_after(requests: u64) -> f64 {
-    1.0 / (1.0 + SPENDING * (requests as f64).ln_1p())
-}
-
-/// ln(eᵃ + eᵇ)
-fn log_add(a: f64, b: f64) -> f64 {
-    let (low, high) = if a < b { (a, b) } else { (b, a) };
-    // e⁻⁴⁰ is below the precision of the sum; this also keeps −∞ − (−∞) out.
-    if low < high - 40.0 || low == f64::NEG_INFINITY { high } else { high + (low - high).exp().ln_1p() }
+fn unspent_after(ticks: u64) -> f64 {
+    1.0 / (1.0 + SPENDING * (ticks as f64).ln_1p())
 }
 
 /// The alternatives to a null rate, all above it and below 1.
@@ -131,53 +150,74 @@ impl Odds {
 pub(super) struct AboveTest {
     odds: Odds,
     evidence: Evidence,
-    log_threshold: f64,
+    threshold: f64,
 }
 
 impl AboveTest {
-    pub(super) fn new(null_rate: f64, confidence: f64) -> Self {
-        Self {
-            odds: Odds::against(null_rate),
-            evidence: Evidence::new(),
-            log_threshold: log_threshold(confidence, 1.0),
-        }
+    pub(super) fn new(null_rate: f64, confidence: f64, evidence: Evidence) -> Self {
+        Self { odds: Odds::against(null_rate), evidence, threshold: threshold(confidence, 1.0) }
     }
 
     pub(super) fn take(&mut self, batch: Tally) {
         if batch.requests > 0 {
-            self.evidence.take(batch.requests, &self.odds.log_factors(batch));
+            self.evidence.take(batch, &self.odds.log_factors(batch));
         }
+    }
+
+    pub(super) fn is_reached(&self) -> bool {
+        self.evidence.value() >= self.threshold
     }
 
     /// From 0 to 1, on the logarithm's scale; a breach at 1.
     pub(super) fn evidence(&self) -> f64 {
-        share_of_threshold(self.evidence.log_value(), self.log_threshold)
+        share_of_threshold(self.evidence.value(), self.threshold)
+    }
+
+    pub(super) fn memory(&self) -> Evidence {
+        self.evidence.clone()
     }
 }
 
-/// ln of 1/α's multiple: where several tests share α, each gets its part.
-pub(super) fn log_threshold(confidence: f64, parts: f64) -> f64 {
-    (parts / (1.0 - confidence).clamp(1e-12, 1.0)).ln()
+/// 1/α's multiple: where several tests share α, each gets its part.
+pub(super) fn threshold(confidence: f64, parts: f64) -> f64 {
+    parts / (1.0 - confidence).clamp(1e-12, 1.0)
 }
 
 /// A test that needs no evidence at all (confidence 0) is reached at once.
-pub(super) fn share_of_threshold(log_value: f64, log_threshold: f64) -> f64 {
-    if log_threshold <= 0.0 { 1.0 } else { (log_value / log_threshold).max(0.0) }
+pub(super) fn share_of_threshold(value: f64, threshold: f64) -> f64 {
+    if value >= threshold { (value.ln() / threshold.ln()).max(1.0) } else { (value.ln() / threshold.ln()).max(0.0) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn above(null_rate: f64, confidence: f64) -> AboveTest {
+        AboveTest::new(null_rate, confidence, Evidence::new())
+    }
+
     #[test]
     fn starts_at_one_and_never_spends_more_than_its_weight() {
         let mut evidence = Evidence::new();
-        assert!(evidence.log_value().abs() < 1e-12);
-        // With factors of 1, whatever was spent is still there.
-        for batch in [1, 1, 7, 100, 1, 1_000_000, 3, u64::MAX, 1] {
-            evidence.take(batch, &[0.0; ALTERNATIVES]);
-            assert!(evidence.log_value().abs() < 1e-9, "{}", evidence.log_value());
+        assert_eq!(evidence.value(), 1.0);
+        // With factors of 1, whatever was spent is still there, by whichever clock.
+        for requests in [1, 1, 7, 100, 1, 1_000_000, 3, u64::MAX, 1] {
+            evidence.take(Tally::new(requests, requests / 2), &[0.0; ALTERNATIVES]);
+            assert!((evidence.value() - 1.0).abs() < 1e-9, "{}", evidence.value());
         }
+    }
+
+    #[test]
+    fn healthy_requests_with_stray_errors_raise_no_suspicion_and_a_defect_does() {
+        let mut test = above(0.05, 0.999);
+        for request in 0..10_000 {
+            test.take(Tally::new(1, u64::from(request % 100 == 0)));
+        }
+        assert_eq!((test.evidence.suspicions, test.evidence.unspent[1]), (0, 0.5));
+        for request in 0..20 {
+            test.take(Tally::new(1, request % 2));
+        }
+        assert_eq!(test.evidence.suspicions, 9);
     }
 
     #[test]
@@ -198,32 +238,32 @@ mod tests {
         let (null_rate, length) = (0.3, 12);
         let mut mean = 0.0;
         for history in 0u32..1 << length {
-            let mut test = AboveTest::new(null_rate, 0.99);
+            let mut test = above(null_rate, 0.99);
             for request in 0..length {
                 test.take(Tally::new(1, u64::from(history >> request & 1)));
             }
             let bad = history.count_ones() as i32;
-            mean += null_rate.powi(bad) * (1.0 - null_rate).powi(length - bad) * test.evidence.log_value().exp();
+            mean += null_rate.powi(bad) * (1.0 - null_rate).powi(length - bad) * test.evidence.value();
         }
         assert!((mean - 1.0).abs() < 1e-9, "{mean}");
     }
 
     #[test]
     fn a_batch_of_good_requests_cannot_overflow_or_breach() {
-        let mut test = AboveTest::new(0.05, 0.999);
+        let mut test = above(0.05, 0.999);
         for _ in 0..100 {
             test.take(Tally::new(1_000_000_000_000, 0));
         }
-        assert!(test.evidence.log_value().is_finite());
+        assert!(test.evidence.value().is_finite());
         assert!(test.evidence() < 1e-9);
     }
 
     #[test]
     fn a_limit_of_zero_or_one_is_no_trap() {
-        let mut none_allowed = AboveTest::new(0.0, 0.999);
+        let mut none_allowed = above(0.0, 0.999);
         none_allowed.take(Tally::new(1, 1));
         assert!(none_allowed.evidence() >= 1.0);
-        let mut all_allowed = AboveTest::new(1.0, 0.999);
+        let mut all_allowed = above(1.0, 0.999);
         all_allowed.take(Tally::new(1_000, 1_000));
         assert!(all_allowed.evidence() < 0.1);
     }

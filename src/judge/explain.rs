@@ -3,8 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::metric::Figure;
 use super::watch::REQUESTS_TO_PASS;
-use super::{Figures, GuardSpec, GuardTest, Limit, Reading, Unit, Verdict};
+use super::{Figures, Forecast, GuardSpec, GuardTest, Limit, Reading, Unit, Verdict};
 
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -51,6 +52,9 @@ pub(super) fn sentence(reading: &Reading, judged_in_step: u64) -> String {
     };
     if let Some(more) = reading.bad_to_breach {
         text += &format!("; {more} more bad in a row would be a breach");
+        if let Some(Forecast { bad, requests }) = reading.forecast {
+            text += &format!(", as would {bad} in the next {requests}");
+        }
     }
     text
 }
@@ -70,11 +74,11 @@ fn why_held(reading: &Reading, judged_in_step: u64) -> String {
 fn figures(reading: &Reading, figures: &Figures) -> String {
     let Some(estimate) = figures.estimate else { return "no requests".to_owned() };
     let Figures { requests, bad, .. } = figures;
-    let bad = if reading.guard.metric.quantile().is_some() {
-        format!("{bad} of {requests} requests too slow")
-    } else {
-        format!("{bad} of {requests} requests failed")
+    let how = match reading.guard.metric.figure() {
+        Figure::Share(share) => share.as_words(),
+        Figure::Quantile(..) => "too slow",
     };
+    let bad = format!("{bad} of {requests} requests {how}");
     match reading.unit {
         Unit::Share => format!("{} ({bad})", percent(estimate)),
         Unit::Duration => format!("{} ({bad})", time(Duration::try_from_secs_f64(estimate).unwrap_or_default())),

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::counts::{Share, Timing};
+
 /// What a guard looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Metric {
@@ -42,24 +44,40 @@ impl Metric {
         }
     }
 
+    /// What it is made of: all that the judge needs to know of a metric.
+    pub(super) fn figure(self) -> Figure {
+        match self {
+            Self::ErrorRate => Figure::Share(Share::Failed),
+            Self::LatencyP50 => Figure::Quantile(Timing::Total, 0.50),
+            Self::LatencyP90 => Figure::Quantile(Timing::Total, 0.90),
+            Self::LatencyP95 => Figure::Quantile(Timing::Total, 0.95),
+            Self::LatencyP99 => Figure::Quantile(Timing::Total, 0.99),
+            Self::TtfbP95 => Figure::Quantile(Timing::FirstByte, 0.95),
+        }
+    }
+
     /// Whether its limit is a share or a duration.
     pub fn unit(self) -> Unit {
-        match self.quantile() {
-            None => Unit::Share,
-            Some(_) => Unit::Duration,
+        match self.figure() {
+            Figure::Share(_) => Unit::Share,
+            Figure::Quantile(..) => Unit::Duration,
         }
     }
 
     /// The quantile that it is, if it is one.
     pub fn quantile(self) -> Option<f64> {
-        match self {
-            Self::ErrorRate => None,
-            Self::LatencyP50 => Some(0.50),
-            Self::LatencyP90 => Some(0.90),
-            Self::LatencyP95 | Self::TtfbP95 => Some(0.95),
-            Self::LatencyP99 => Some(0.99),
+        match self.figure() {
+            Figure::Share(_) => None,
+            Figure::Quantile(_, quantile) => Some(quantile),
         }
     }
+}
+
+/// A share of yes answers, or a quantile of times: the two kinds of figure that can be judged.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Figure {
+    Share(Share),
+    Quantile(Timing, f64),
 }
 
 impl fmt::Display for Metric {

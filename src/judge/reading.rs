@@ -59,6 +59,33 @@ pub struct Figures {
     pub interval: Option<(f64, f64)>,
 }
 
+/// A breach to come: if `bad` of the next `requests` are bad, the good ones first.
+///
+/// Computed by playing them to a copy of the guard, with stable as usual. Another order can only trip earlier, or within
+/// a request of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Forecast {
+    pub bad: u64,
+    pub requests: u64,
+}
+
+impl Forecast {
+    /// The least number of bad ones among `requests` that trips, where at least all of them do. The more bad ones, the
+    /// sooner it trips; so by halving.
+    pub(super) fn search(requests: u64, trips: impl Fn(u64) -> bool) -> Option<Self> {
+        if !trips(requests) {
+            return None;
+        }
+        let (mut too_few, mut enough) = (0, requests);
+        while enough - too_few > 1 {
+            let middle = too_few + (enough - too_few) / 2;
+            if trips(middle) { enough = middle } else { too_few = middle }
+        }
+        Some(Self { bad: enough, requests })
+    }
+}
+
 /// What the judge says of one guard, and why.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -77,6 +104,8 @@ pub struct Reading {
     pub evidence: f64,
     /// How many bad requests in a row would be a breach; `None` where no number up to 1,000 would, or it is one.
     pub bad_to_breach: Option<u64>,
+    /// What among the next requests would be a breach; `None` where nothing would, or it is one.
+    pub forecast: Option<Forecast>,
     /// One sentence for people.
     pub explanation: String,
 }

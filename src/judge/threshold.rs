@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Tally, Verdict};
+use super::{Forecast, Tally, Verdict};
 
 /// Up to where the number of bad requests to a breach is searched.
 pub(super) const BAD_TO_BREACH_MAX: u64 = 1_000;
+
+/// How far a forecast looks ahead.
+pub(super) const FORECAST_REQUESTS: u64 = 20;
 
 /// A windowed threshold, as a limit on the share of bad answers.
 #[derive(Clone, Copy, Debug)]
@@ -49,5 +52,11 @@ impl Threshold {
 
     pub(super) fn bad_to_breach(&self, tally: Tally) -> Option<u64> {
         (1..=BAD_TO_BREACH_MAX).find(|more| self.is_exceeded(tally.plus(Tally::new(*more, *more))))
+    }
+
+    /// As if none of those in the window left it meanwhile.
+    pub(super) fn forecast(&self, tally: Tally) -> Option<Forecast> {
+        let requests = self.min_requests.saturating_sub(tally.requests).max(FORECAST_REQUESTS);
+        Forecast::search(requests, |bad| self.is_exceeded(tally.plus(Tally::new(requests, bad))))
     }
 }

@@ -7,14 +7,14 @@
 //!
 //! Bound: a mark is taken when a slice has passed since the one before, and the mark after next lies a whole
 //! slice later, so at most two fall into a slice and [`MARKS_MAX`] into a window, whatever the rhythm of the
-//! looks. A mark is 48 bytes, and 3.8 KiB more for each histogram that some guard of this window reads: 4 KiB
-//! for error rates, at most 244 KiB for one histogram, commonly half of that. Guards of one span share a window.
+//! looks. A mark is some 100 bytes and 16 for each question, and 3.8 KiB more for each histogram that some guard of
+//! this window reads: 8 KiB for error rates, at most 250 KiB for one histogram, commonly half of that. Guards of one span share a window.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::counts::{Question, Tally, Timing, slower};
-use super::{Counts, GuardSpec, GuardTest};
+use super::counts::{Question, Timing};
+use super::{Counts, GuardSpec, GuardTest, Tally};
 use crate::telemetry::stats::Distribution;
 
 const SLICES: u32 = 30;
@@ -29,14 +29,17 @@ impl Windows {
         let mut windows: Vec<Window> = Vec::new();
         for guard in guards {
             let GuardTest::Windowed { window: span, .. } = guard.test else { continue };
-            let keep = Keep::of(Timing::of(guard.metric));
-            match windows.iter_mut().find(|window| window.span == span) {
-                Some(window) => window.keep = window.keep.and(keep),
-                None => windows.push(Window::new(span, keep)),
-            }
+            let window = match windows.iter_mut().position(|window| window.span == span) {
+                Some(index) => &mut windows[index],
+                None => {
+                    windows.push(Window::new(span));
+                    windows.last_mut().expect("just pushed")
+                }
+            };
+            window.asks.add(Question::of(guard));
         }
         for window in &mut windows {
-            window.latest = Mark::new(now, counts, window.keep);
+            window.latest.set(now, counts, &window.asks);
         }
         Self(windows)
     }
@@ -60,20 +63,21 @@ impl Windows {
     }
 }
 
-/// Which histograms the marks hold.
-#[derive(Clone, Copy, Debug, Default)]
-struct Keep {
+/// What the guards of a window want to know.
+#[derive(Clone, Debug, Default)]
+struct Asks {
+    questions: Vec<Question>,
     latency: bool,
     first_byte: bool,
 }
 
-impl Keep {
-    fn of(timing: Option<Timing>) -> Self {
-        Self { latency: timing == Some(Timing::Total), first_byte: timing == Some(Timing::FirstByte) }
-    }
-
-    fn and(self, other: Self) -> Self {
-        Self { latency: self.latency || other.latency, first_byte: self.first_byte || other.first_byte }
+impl Asks {
+    fn add(&mut self, question: Question) {
+        if !self.questions.contains(&question) {
+            self.questions.push(question);
+        }
+        self.latency |= matches!(question, Question::SlowerThan(Timing::Total, _));
+        self.first_byte |= matches!(question, Question::SlowerThan(Timing::FirstByte, _));
     }
 }
 
@@ -81,19 +85,25 @@ impl Keep {
 #[derive(Clone, Debug, Default)]
 struct Mark {
     at: Duration,
-    answers: Tally,
+    /// In the order of the questions.
+    tallies: Vec<Tally>,
+    /// For a reading's quantile.
     latency: Option<Distribution>,
     first_byte: Option<Distribution>,
 }
 
 impl Mark {
-    fn new(at: Duration, counts: &Counts, keep: Keep) -> Self {
-        Self {
-            at,
-            answers: Question::Failed.ask(counts),
-            latency: keep.latency.then(|| counts.latency.clone()),
-            first_byte: keep.first_byte.then(|| counts.first_byte.clone()),
-        }
+    /// Into the buffers that it has: a look allocates nothing.
+    fn set(&mut self, at: Duration, counts: &Counts, asks: &Asks) {
+        self.at = at;
+        self.tallies.clear();
+        self.tallies.extend(asks.questions.iter().map(|question| question.ask(counts)));
+        copy(&mut self.latency, asks.latency.then_some(&counts.latency));
+        copy(&mut self.first_byte, asks.first_byte.then_some(&counts.first_byte));
+    }
+
+    fn tally(&self, index: usize) -> Tally {
+        self.tallies.get(index).copied().unwrap_or_default()
     }
 
     fn times(&self, timing: Timing) -> Option<&Distribution> {
@@ -104,45 +114,63 @@ impl Mark {
     }
 }
 
+fn copy(into: &mut Option<Distribution>, from: Option<&Distribution>) {
+    match (into, from) {
+        (Some(into), Some(from)) => {
+            into.counts.clone_from(&from.counts);
+            into.sum_us = from.sum_us;
+        }
+        (into, from) => *into = from.cloned(),
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Window {
     span: Duration,
-    keep: Keep,
+    asks: Asks,
     /// Oldest first; all older than `latest`. The first may be older than the span, the second is not.
     marks: VecDeque<Mark>,
     latest: Mark,
+    /// A mark that is over, whose buffers the next one takes: in the long run nothing is allocated.
+    spare: Option<Mark>,
 }
 
 impl Window {
-    fn new(span: Duration, keep: Keep) -> Self {
-        Self { span, keep, marks: VecDeque::new(), latest: Mark::default() }
+    fn new(span: Duration) -> Self {
+        let marks = VecDeque::with_capacity(MARKS_MAX + 1);
+        Self { span, asks: Asks::default(), marks, latest: Mark::default(), spare: None }
     }
 
     fn observe(&mut self, now: Duration, counts: &Counts) {
         let slice_is_over = self.marks.back().is_none_or(|last| now >= last.at + self.span / SLICES);
-        let latest = std::mem::replace(&mut self.latest, Mark::new(now, counts, self.keep));
         if slice_is_over {
-            self.marks.push_back(latest);
+            let blank = self.spare.take().unwrap_or_default();
+            self.marks.push_back(std::mem::replace(&mut self.latest, blank));
         }
-        while self.marks.get(1).is_some_and(|second| second.at + self.span <= now) || self.marks.len() > MARKS_MAX {
-            self.marks.pop_front();
+        self.latest.set(now, counts, &self.asks);
+        while self.first_is_over(now) || self.marks.len() > MARKS_MAX {
+            self.spare = self.marks.pop_front();
         }
+    }
+
+    fn first_is_over(&self, now: Duration) -> bool {
+        self.marks.get(1).is_some_and(|second| second.at + self.span <= now)
     }
 
     /// Where the window that ends `now` begins: the newest mark a span old, or else the oldest there is.
     fn start(&self, now: Duration) -> &Mark {
         let old_enough = |mark: &&Mark| mark.at + self.span <= now;
-        let newest = std::iter::once(&self.latest).chain(self.marks.iter().rev()).find(old_enough);
+        if old_enough(&&self.latest) {
+            return &self.latest;
+        }
+        // At most the first is old enough at a look, some more after it: few steps.
+        let newest = self.marks.iter().take_while(old_enough).last();
         newest.or(self.marks.front()).unwrap_or(&self.latest)
     }
 
     fn tally(&self, question: Question, now: Duration) -> Tally {
-        match question {
-            Question::Failed => self.latest.answers.since(self.start(now).answers),
-            Question::SlowerThan(timing, limit) => {
-                self.times(timing, now).map_or_else(Tally::default, |times| slower(&times, limit))
-            }
-        }
+        let asked = self.asks.questions.iter().position(|asked| *asked == question);
+        asked.map_or_else(Tally::default, |index| self.latest.tally(index).since(self.start(now).tally(index)))
     }
 
     fn times(&self, timing: Timing, now: Duration) -> Option<Distribution> {
@@ -153,16 +181,19 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::judge::counts::Share;
 
     const SPAN: Duration = Duration::from_secs(300);
+    const FAILED: Question = Question::Share(Share::Failed);
 
     fn counts(judged: u64, errors: u64) -> Counts {
         Counts { judged, errors, ..Counts::default() }
     }
 
     fn window() -> Window {
-        let mut window = Window::new(SPAN, Keep::default());
-        window.latest = Mark::new(Duration::ZERO, &counts(1_000, 500), Keep::default());
+        let mut window = Window::new(SPAN);
+        window.asks.add(FAILED);
+        window.latest.set(Duration::ZERO, &counts(1_000, 500), &window.asks);
         window
     }
 
@@ -173,10 +204,10 @@ mod tests {
     #[test]
     fn before_a_span_has_passed_it_holds_all_since_the_start() {
         let mut window = window();
-        assert_eq!(window.tally(Question::Failed, at(0)), Tally::default());
+        assert_eq!(window.tally(FAILED, at(0)), Tally::default());
         window.observe(at(10), &counts(1_010, 501));
         window.observe(at(200), &counts(1_100, 502));
-        assert_eq!(window.tally(Question::Failed, at(200)), Tally::new(100, 2));
+        assert_eq!(window.tally(FAILED, at(200)), Tally::new(100, 2));
     }
 
     #[test]
@@ -186,7 +217,7 @@ mod tests {
             // 100 requests, half of them errors, within second 777.
             let burst = if second >= 777 { 1 } else { 0 };
             window.observe(at(second), &counts(1_000 + 100 * burst, 500 + 50 * burst));
-            let seen = window.tally(Question::Failed, at(second));
+            let seen = window.tally(FAILED, at(second));
             if (777..777 + 300).contains(&second) {
                 assert_eq!(seen, Tally::new(100, 50), "second {second}");
             }
@@ -202,9 +233,9 @@ mod tests {
         let mut window = window();
         window.observe(at(1), &counts(1_100, 600));
         window.observe(at(5_000), &counts(1_110, 600));
-        assert_eq!(window.tally(Question::Failed, at(5_000)), Tally::new(10, 0));
+        assert_eq!(window.tally(FAILED, at(5_000)), Tally::new(10, 0));
         // No look for a span: nothing is known of it.
-        assert_eq!(window.tally(Question::Failed, at(6_000)), Tally::default());
+        assert_eq!(window.tally(FAILED, at(6_000)), Tally::default());
     }
 
     #[test]

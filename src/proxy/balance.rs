@@ -1,6 +1,6 @@
 //! Which endpoint of a version: power of two choices on this worker's exchanges in flight.
 
-use super::upstream::Pools;
+use super::pool::Pools;
 use crate::routing::table::Endpoint;
 
 /// An index into `endpoints`, or `None` where there is none. `tried` holds those that refused a

@@ -1,23 +1,23 @@
 //! Bodies in transit: streamed frame by frame with backpressure, never gathered.
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::request;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use super::connection::ClientConn;
-use super::interim::Gate;
+use super::encode::RequestFraming;
 use super::outcome::{Busy, Record};
-use super::upstream::Lease;
+use super::pool::Lease;
+use super::upstream::Broken;
 use crate::telemetry::counters::ErrorCode;
 use crate::telemetry::stats::Outcome;
 
@@ -28,7 +28,7 @@ pub(super) enum BodyError {
     #[error("the client's body broke off: {0}")]
     Client(hyper::Error),
     #[error("the endpoint's body broke off: {0}")]
-    Upstream(hyper::Error),
+    Upstream(Broken),
     #[error("the body stood still for longer than the idle time-out")]
     Idle,
 }
@@ -39,15 +39,11 @@ const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
 /// A longer body is not sent a second time: it would have to be held in memory for that.
 const REPEATABLE_BYTES: usize = 64 << 10;
 
-/// What goes to the endpoint.
-pub(super) enum RequestBody {
-    Empty,
-    /// Shared with the sender, who may have to begin anew.
-    Stream(Rc<RefCell<Upload>>),
-}
+/// What goes to the endpoint; `None` where there is no body.
+pub(super) struct RequestBody(Option<Box<Upload>>);
 
 /// A client's body on its way.
-pub(super) struct Upload {
+struct Upload {
     conn: Rc<ClientConn>,
     /// Frames that were read before the decision, because the key was looked for in them.
     read_ahead: VecDeque<Bytes>,
@@ -55,7 +51,8 @@ pub(super) struct Upload {
     left_bytes: u64,
     /// What has been sent, to be sent again if need be; `None` once it is too much, or was never wanted.
     sent: Option<Sent>,
-    gate: Option<(Arc<Gate>, Pin<Box<Sleep>>)>,
+    /// Nothing is sent before the endpoint's `100 Continue`, or this.
+    gate: Option<Pin<Box<Sleep>>>,
 }
 
 /// The frames of a request body that an endpoint may already have.
@@ -68,64 +65,73 @@ struct Sent {
 impl RequestBody {
     pub fn new(conn: &Rc<ClientConn>, rest: Incoming, read_ahead: VecDeque<Bytes>, max_bytes: u64) -> Self {
         if rest.is_end_stream() && read_ahead.is_empty() {
-            return Self::Empty;
+            return Self(None);
         }
-        let upload = Upload { conn: conn.clone(), read_ahead, rest, left_bytes: max_bytes, sent: None, gate: None };
-        Self::Stream(Rc::new(RefCell::new(upload)))
-    }
-
-    /// Keeps what is sent, up to [`REPEATABLE_BYTES`]; [`RequestBody::again`] then begins anew.
-    pub fn keep_for_repeat(&self) -> Self {
-        match self {
-            Self::Empty => Self::Empty,
-            Self::Stream(upload) => {
-                upload.borrow_mut().sent = Some(Sent::default());
-                Self::Stream(upload.clone())
-            }
-        }
-    }
-
-    /// The body from its beginning; `None` where too much of it is gone.
-    pub fn again(self) -> Option<Self> {
-        if let Self::Stream(upload) = &self {
-            let mut upload = upload.borrow_mut();
-            let sent = upload.sent.take()?;
-            upload.left_bytes += sent.bytes as u64;
-            for bytes in sent.frames.into_iter().rev() {
-                upload.read_ahead.push_front(bytes);
-            }
-        }
-        Some(self)
+        let conn = conn.clone();
+        Self(Some(Box::new(Upload { conn, read_ahead, rest, left_bytes: max_bytes, sent: None, gate: None })))
     }
 
     pub fn is_empty(&self) -> bool {
-        matches!(self, Self::Empty)
+        self.0.is_none()
     }
 
-    /// Sends nothing until the gate opens: by the endpoint's `100 Continue`, or after a second without a word.
-    pub fn hold_for_continue(&mut self) -> Option<Arc<Gate>> {
-        let Self::Stream(upload) = self else { return None };
-        let gate = Arc::new(Gate::default());
-        upload.borrow_mut().gate = Some((gate.clone(), Box::pin(tokio::time::sleep(CONTINUE_PATIENCE))));
-        Some(gate)
+    /// How its end is told to the endpoint.
+    pub fn framing(&self, parts: &request::Parts) -> RequestFraming {
+        match &self.0 {
+            None => RequestFraming::of_empty(parts),
+            Some(upload) => upload.length().map_or(RequestFraming::Chunked, RequestFraming::Length),
+        }
+    }
+
+    /// Keeps what is sent, up to [`REPEATABLE_BYTES`], for [`RequestBody::rewind`].
+    pub fn keep_for_repeat(&mut self) {
+        if let Some(upload) = &mut self.0 {
+            upload.sent = Some(Sent::default());
+        }
+    }
+
+    /// Back to its beginning; `false` where too much of it is gone.
+    pub fn rewind(&mut self) -> bool {
+        let Some(upload) = &mut self.0 else { return true };
+        let Some(sent) = upload.sent.take() else { return false };
+        upload.left_bytes += sent.bytes as u64;
+        for bytes in sent.frames.into_iter().rev() {
+            upload.read_ahead.push_front(bytes);
+        }
+        true
+    }
+
+    /// Sends nothing until [`RequestBody::go_on`], or a second without a word.
+    pub fn hold_for_continue(&mut self) {
+        if let Some(upload) = &mut self.0 {
+            upload.gate = Some(Box::pin(tokio::time::sleep(CONTINUE_PATIENCE)));
+        }
+    }
+
+    /// The endpoint has asked for it.
+    pub fn go_on(&mut self) {
+        if let Some(upload) = &mut self.0 {
+            upload.gate = None;
+        }
+    }
+
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.0.as_mut().map_or(Poll::Ready(None), |upload| upload.poll_frame(cx))
     }
 }
 
 impl Upload {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some((gate, patience)) = &mut self.gate {
-            if gate.poll(cx).is_pending() && patience.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
+        if let Some(patience) = &mut self.gate {
+            ready!(patience.as_mut().poll(cx));
             self.gate = None;
         }
         let frame = match self.read_ahead.pop_front() {
             Some(bytes) => Frame::data(bytes),
-            None => match self.poll_rest(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(None) => return Poll::Ready(None),
-                Poll::Ready(Some(Ok(frame))) => frame,
-                Poll::Ready(Some(Err(error))) => {
+            None => match ready!(self.poll_rest(cx)) {
+                None => return Poll::Ready(None),
+                Some(Ok(frame)) => frame,
+                Some(Err(error)) => {
                     self.conn.request_fault.set(Some(ErrorCode::BadRequest));
                     return Poll::Ready(Some(Err(BodyError::Client(error))));
                 }
@@ -160,41 +166,10 @@ impl Upload {
         }
     }
 
-    fn size_hint(&self) -> SizeHint {
+    /// How long it is, where the client has said so.
+    fn length(&self) -> Option<u64> {
         let ahead: u64 = self.read_ahead.iter().map(|bytes| bytes.len() as u64).sum();
-        match self.rest.size_hint().exact() {
-            Some(rest) => SizeHint::with_exact(ahead + rest),
-            None => SizeHint::default(),
-        }
-    }
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut *self {
-            Self::Empty => Poll::Ready(None),
-            Self::Stream(upload) => upload.borrow_mut().poll_frame(cx),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Empty => true,
-            Self::Stream(upload) => {
-                let upload = upload.borrow();
-                upload.read_ahead.is_empty() && upload.rest.is_end_stream()
-            }
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Empty => SizeHint::with_exact(0),
-            Self::Stream(upload) => upload.borrow().size_hint(),
-        }
+        self.rest.size_hint().exact().map(|rest| ahead + rest)
     }
 }
 
@@ -210,44 +185,39 @@ pub(super) enum ResponseBody {
 
 /// An endpoint's body on its way. Polling it is what moves the upstream connection.
 pub(super) struct Relay {
-    /// `None` once it has ended.
-    body: Option<Incoming>,
     /// `None` once the body has ended and the connection went back to its pool.
     lease: Option<Lease>,
+    /// What the endpoint has not yet taken of the request; it goes on beside the response.
+    request: RequestBody,
     record: Record,
+    /// When all of it was here, where that is known before it is passed on: a clock costs more than a field.
+    received: Option<Instant>,
 }
 
 impl Relay {
-    pub fn new(body: Incoming, lease: Lease, record: Record) -> Self {
-        Self { body: Some(body), lease: Some(lease), record }
+    /// `now` is when the head came.
+    pub fn new(lease: Lease, request: RequestBody, record: Record, now: Instant) -> Self {
+        let received = lease.upstream_ref().has_received_all().then_some(now);
+        Self { lease: Some(lease), request, record, received }
     }
 
-    fn poll_frame(&mut self) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let mut driven = false;
-        loop {
-            // Nothing reaches the body but by `drive` below, so there is nobody to be woken by.
-            let Some(body) = &mut self.body else { return Poll::Ready(None) };
-            match Pin::new(body).poll_frame(&mut Context::from_waker(Waker::noop())) {
-                Poll::Ready(Some(Ok(frame))) => return Poll::Ready(Some(Ok(self.pass(frame)))),
-                Poll::Ready(Some(Err(error))) => {
-                    // A client that leaves in the middle of its upload breaks the connection too.
-                    let by_client = self.record.conn().request_fault.get().is_some();
-                    self.record.break_off(if by_client { Outcome::ClientError } else { Outcome::Truncated });
-                    self.lease = None;
-                    return Poll::Ready(Some(Err(BodyError::Upstream(error))));
-                }
-                Poll::Ready(None) => {
-                    self.finish();
-                    return Poll::Ready(None);
-                }
-                Poll::Pending if !driven => {
-                    driven = true;
-                    if let Some(lease) = &mut self.lease {
-                        lease.upstream().drive(&self.record.conn().damper);
-                    }
-                }
-                Poll::Pending => return self.poll_idle(),
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Some(lease) = &mut self.lease else { return Poll::Ready(None) };
+        let scratch = &self.record.conn().worker.scratch;
+        match lease.upstream().poll_frame(cx, scratch, &mut self.request) {
+            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(self.pass(frame)))),
+            Poll::Ready(Some(Err(broken))) => {
+                // A client that leaves in the middle of its upload breaks the connection too.
+                let by_client = self.record.conn().request_fault.get().is_some();
+                self.record.break_off(if by_client { Outcome::ClientError } else { Outcome::Truncated });
+                self.lease = None;
+                Poll::Ready(Some(Err(BodyError::Upstream(broken))))
             }
+            Poll::Ready(None) => {
+                self.finish();
+                Poll::Ready(None)
+            }
+            Poll::Pending => self.poll_idle(),
         }
     }
 
@@ -273,16 +243,19 @@ impl Relay {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(Body::is_end_stream)
+        self.lease.as_ref().is_none_or(|lease| lease.upstream_ref().has_ended())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let left = self.lease.as_ref().map_or(Some(0), |lease| lease.upstream_ref().body_left());
+        left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 
     fn finish(&mut self) {
-        // Its end wakes the connection; that is to happen before the connection goes back, not after.
-        self.body = None;
-        let now = Instant::now();
+        let now = self.received.unwrap_or_else(Instant::now);
         self.record.complete(now);
         if let Some(lease) = self.lease.take() {
-            lease.give_back(&self.record.conn().damper, now);
+            lease.give_back(now);
         }
     }
 }
@@ -291,10 +264,10 @@ impl Body for ResponseBody {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut *self {
             Self::Own { text, .. } => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
-            Self::Relay(relay) => relay.poll_frame(),
+            Self::Relay(relay) => relay.poll_frame(cx),
         }
     }
 
@@ -308,7 +281,7 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Own { text, .. } => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
-            Self::Relay(relay) => relay.body.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint),
+            Self::Relay(relay) => relay.size_hint(),
         }
     }
 }

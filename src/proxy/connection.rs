@@ -3,13 +3,12 @@
 //! Each phase sets a deadline; the timer is armed for the earliest one it has seen and looks again
 //! when it fires. In steady traffic no request touches the timer at all.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use http::Request;
@@ -20,13 +19,12 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-use super::damper::Damper;
 use super::error::raw_reply;
 use super::headers::Forwarded;
 use super::interim::Interim;
 use super::io::ClientIo;
 use super::serve::serve;
-use super::worker::Worker;
+use super::worker::{ProxyOptions, Worker};
 use crate::routing::ids::EnvironmentId;
 use crate::telemetry::counters::ErrorCode;
 
@@ -54,7 +52,9 @@ pub(super) struct ClientConn {
     patience: Cell<Duration>,
     /// The deadline has passed; whoever waits takes this and gives up.
     expired: Cell<bool>,
-    pub interim: Arc<Interim>,
+    /// How long it may be idle; as of the last request.
+    keep_alive: Cell<Duration>,
+    pub interim: Interim,
     /// Why the request body could not be sent whole.
     pub request_fault: Cell<Option<ErrorCode>>,
     /// The exchange waits for the client's own body, not for the endpoint.
@@ -64,8 +64,8 @@ pub(super) struct ClientConn {
     ended: Cell<Instant>,
     flush_blocked: Cell<bool>,
     stopping: Cell<bool>,
-    /// For all upstream connections that this one uses.
-    pub damper: Damper,
+    /// The connection's task.
+    waker: RefCell<Option<Waker>>,
 }
 
 /// How a connection's task ended.
@@ -80,7 +80,8 @@ enum End {
 impl ClientConn {
     pub fn new(worker: Rc<Worker>, environment: EnvironmentId, peer: SocketAddr) -> Rc<Self> {
         let now = Instant::now();
-        let head_timeout = worker.snapshot().options.head_timeout;
+        let snapshot = worker.snapshot();
+        let ProxyOptions { head_timeout, keep_alive_timeout, .. } = *snapshot.options;
         Rc::new(Self {
             environment,
             peer,
@@ -91,14 +92,15 @@ impl ClientConn {
             deadline: Cell::new(now + head_timeout),
             patience: Cell::new(head_timeout),
             expired: Cell::new(false),
-            interim: Arc::default(),
+            keep_alive: Cell::new(keep_alive_timeout),
+            interim: Interim::default(),
             request_fault: Cell::new(None),
             awaits_client: Cell::new(false),
             started: Cell::new(now),
             ended: Cell::new(now),
             flush_blocked: Cell::new(false),
             stopping: Cell::new(false),
-            damper: Damper::default(),
+            waker: RefCell::default(),
             worker,
         })
     }
@@ -125,7 +127,7 @@ impl ClientConn {
             // The end of the exchange, unless the client was slow to take the rest.
             let end = self.ended.get();
             let now = if self.flush_blocked.replace(false) { Instant::now() } else { end };
-            self.wait(now, self.worker.snapshot().options.keep_alive_timeout);
+            self.wait(now, self.keep_alive.get());
         }
     }
 
@@ -134,13 +136,14 @@ impl ClientConn {
         self.flush_blocked.set(true);
     }
 
-    pub fn begin_exchange(&self, now: Instant) {
+    pub fn begin_exchange(&self, now: Instant, options: &ProxyOptions) {
         self.phase.set(Phase::Exchange);
         self.started.set(now);
         self.unflushed.set(true);
         self.request_fault.set(None);
         self.awaits_client.set(false);
-        self.wait(now, self.worker.snapshot().options.head_timeout);
+        self.keep_alive.set(options.keep_alive_timeout);
+        self.wait(now, options.head_timeout);
     }
 
     /// From now on, give up after `patience` without progress.
@@ -176,7 +179,16 @@ impl ClientConn {
     /// Finish what is in flight, then close.
     pub fn stop(&self) {
         self.stopping.set(true);
-        self.damper.wake();
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn remember(&self, waker: &Waker) {
+        let mut known = self.waker.borrow_mut();
+        if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *known = Some(waker.clone());
+        }
     }
 
     /// A head that did not arrive whole in one read gets its deadline here, off the common path.
@@ -206,14 +218,13 @@ pub(super) async fn run(stream: TcpStream, conn: Rc<ClientConn>) {
         let mut timer = pin!(tokio::time::sleep_until(conn.deadline.get().into()));
         let mut told_to_stop = false;
         poll_fn(|cx| {
-            conn.damper.enter(cx.waker());
+            conn.remember(cx.waker());
             if conn.stopping.get() && !told_to_stop {
                 told_to_stop = true;
                 http.as_mut().graceful_shutdown();
             }
             conn.note_expiry(timer.as_mut(), cx);
             let ended = http.as_mut().poll(cx).is_ready();
-            conn.damper.leave();
             if ended { Poll::Ready(End::Closed) } else { conn.rearm(timer.as_mut(), cx) }
         })
         .await

@@ -1,6 +1,5 @@
-//! The sockets as hyper sees them, with what the proxy has to notice as bytes pass.
+//! The sockets: the client's as hyper sees it, with what the proxy has to notice as bytes pass, and the endpoint's.
 
-use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -130,85 +129,53 @@ fn joined<'a>(bufs: &[io::IoSlice<'_>], scratch: &'a mut [u8; JOIN_BYTES]) -> Op
     Some(&scratch[..used])
 }
 
+/// An endpoint's socket.
 pub(super) enum UpstreamStream {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
-/// An endpoint's socket. With `probe` set, a read asks the kernel itself instead of trusting the
-/// runtime's last readiness, so a close that has arrived is seen before a request is sent into it.
-pub(super) struct UpstreamIo {
-    stream: UpstreamStream,
-    probe: Rc<Cell<bool>>,
-}
-
-impl UpstreamIo {
-    pub(super) fn new(stream: UpstreamStream, probe: Rc<Cell<bool>>) -> Self {
-        Self { stream, probe }
+impl UpstreamStream {
+    /// Whether there is nothing to read and it is still open. The runtime knows of what had arrived when it last
+    /// looked; with `probe` the kernel itself is asked, so that a close is seen before a request is sent into it.
+    /// Bytes on an idle connection are as bad as its end: it cannot carry a request.
+    pub fn poll_quiet(&mut self, cx: &mut Context<'_>, probe: bool) -> bool {
+        (!probe || self.is_quiet_in_kernel()) && self.poll_fill(cx, &mut [0]).is_pending()
     }
 
-    /// `Ok(true)`: nothing to read and still open.
-    fn is_quiet(&self) -> io::Result<bool> {
+    fn is_quiet_in_kernel(&self) -> bool {
         let mut byte = [std::mem::MaybeUninit::uninit()];
-        let peeked = match &self.stream {
-            UpstreamStream::Tcp(s) => SockRef::from(s).peek(&mut byte),
-            UpstreamStream::Unix(s) => SockRef::from(s).peek(&mut byte),
+        let peeked = match self {
+            Self::Tcp(stream) => SockRef::from(stream).peek(&mut byte),
+            Self::Unix(stream) => SockRef::from(stream).peek(&mut byte),
         };
-        match peeked {
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(true),
-            Err(e) => Err(e),
-            Ok(_) => Ok(false),
+        peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Reads to the front of `buffer`; zero is the end.
+    pub fn poll_fill(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(buffer);
+        std::task::ready!(Pin::new(self).poll_read(cx, &mut buffer))?;
+        Poll::Ready(Ok(buffer.filled().len()))
+    }
+
+    /// Writes one buffer after the other in one call.
+    pub fn poll_write_two(&mut self, cx: &mut Context<'_>, first: &[u8], second: &[u8]) -> Poll<io::Result<usize>> {
+        let both = [io::IoSlice::new(first), io::IoSlice::new(second)];
+        match self {
+            Self::Tcp(stream) if second.is_empty() => Pin::new(stream).poll_write(cx, first),
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, &both),
+            Self::Unix(stream) if second.is_empty() => Pin::new(stream).poll_write(cx, first),
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, &both),
         }
     }
 }
 
-impl AsyncRead for UpstreamIo {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        // Bytes or an end on an idle connection: either way it cannot carry a request.
-        if self.probe.replace(false) && !self.is_quiet()? {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-        }
-        match &mut self.stream {
-            UpstreamStream::Tcp(s) => Pin::new(s).poll_read(cx, buf),
-            UpstreamStream::Unix(s) => Pin::new(s).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for UpstreamIo {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
-            UpstreamStream::Tcp(s) => Pin::new(s).poll_write(cx, buf),
-            UpstreamStream::Unix(s) => Pin::new(s).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        if let [only] = bufs {
-            return self.poll_write(cx, only);
-        }
-        match &mut self.stream {
-            UpstreamStream::Tcp(s) => Pin::new(s).poll_write_vectored(cx, bufs),
-            UpstreamStream::Unix(s) => Pin::new(s).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            UpstreamStream::Tcp(s) => Pin::new(s).poll_shutdown(cx),
-            UpstreamStream::Unix(s) => Pin::new(s).poll_shutdown(cx),
+impl AsyncRead for UpstreamStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
         }
     }
 }

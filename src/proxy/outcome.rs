@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::connection::ClientConn;
 use super::error::Fault;
-use super::worker::Snapshot;
+use super::worker::{ProxyOptions, Snapshot};
 use crate::routing::table::{Agent, Decision, Version};
 use crate::telemetry::access::AccessRecord;
 use crate::telemetry::counters::ErrorCode;
@@ -21,9 +21,9 @@ pub(super) struct Busy {
 }
 
 impl Busy {
-    pub fn new(conn: &Rc<ClientConn>) -> Self {
+    pub fn new(conn: &Rc<ClientConn>, options: &ProxyOptions) -> Self {
         let start = Instant::now();
-        conn.begin_exchange(start);
+        conn.begin_exchange(start, options);
         Self { conn: conn.clone(), start, end: None }
     }
 }

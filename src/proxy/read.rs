@@ -14,23 +14,15 @@ use http::{Method, Uri, Version, request};
 use http_body::Body;
 use hyper::body::Incoming;
 
-use super::body::RequestBody;
 use super::connection::ClientConn;
 use super::error::Fault;
-use super::headers;
 use crate::routing::key;
 use crate::routing::spec::{Attribute, ExchangeSpec};
 use crate::routing::table::{Agent, Head};
 use crate::telemetry::access::AccessRecord;
 use crate::telemetry::counters::ErrorCode;
 
-pub(super) fn head<'a>(
-    parts: &'a request::Parts,
-    host: &'a Host,
-    conn: &ClientConn,
-    json: Option<&'a serde_json::Value>,
-    nonce: u64,
-) -> Head<'a> {
+pub(super) fn head<'a>(parts: &'a request::Parts, host: &'a Host, conn: &ClientConn, nonce: u64) -> Head<'a> {
     Head {
         method: &parts.method,
         host: host.name(),
@@ -38,7 +30,7 @@ pub(super) fn head<'a>(
         query: parts.uri.query(),
         headers: &parts.headers,
         client: conn.peer.ip(),
-        json,
+        json: None,
         nonce,
     }
 }
@@ -52,7 +44,7 @@ pub(super) struct Host {
 
 impl Host {
     pub fn new(value: Option<HeaderValue>) -> Self {
-        let authority = value.as_ref().and_then(|value| value.to_str().ok()).unwrap_or("").as_bytes();
+        let authority = value.as_ref().map_or(&[][..], HeaderValue::as_bytes);
         let name_bytes = match memchr::memrchr(b':', authority) {
             // The colons of an IPv6 literal stand inside its brackets.
             Some(colon) if !authority[colon..].contains(&b']') => colon,
@@ -148,12 +140,12 @@ pub(super) fn declared_length(parts: &request::Parts) -> u64 {
 }
 
 /// Whether the key may be in the body: no source before the first `json:` one is present.
-pub(super) fn wants_json(agent: &Agent, parts: &request::Parts, host: &Host, conn: &ClientConn) -> bool {
-    if !agent.key_wants_json || !parts.headers.get(CONTENT_TYPE).is_some_and(|value| is_json(value.as_bytes())) {
+pub(super) fn wants_json(agent: &Agent, head: &Head<'_>) -> bool {
+    if !agent.key_wants_json || !head.headers.get(CONTENT_TYPE).is_some_and(|value| is_json(value.as_bytes())) {
         return false;
     }
     let before = agent.key.iter().take_while(|source| !matches!(source, Attribute::Json(_))).count();
-    key::find(&agent.key[..before], &head(parts, host, conn, None, 0)).is_none()
+    key::find(&agent.key[..before], head).is_none()
 }
 
 fn is_json(content_type: &[u8]) -> bool {
@@ -224,11 +216,4 @@ pub(super) fn log_head(parts: &request::Parts, host: &Host, conn: &ClientConn) -
         request_id: text("x-request-id"),
         user_agent: text("user-agent"),
     })
-}
-
-pub(super) fn prepare_request(parts: &mut request::Parts, host: &Host, conn: &ClientConn, body: &RequestBody) {
-    headers::strip_hop_by_hop(&mut parts.headers);
-    headers::keep_chunked_framing(&mut parts.headers, &parts.method, !body.is_empty());
-    conn.forwarded.append_to(&mut parts.headers, host.value.as_ref());
-    parts.version = Version::HTTP_11;
 }

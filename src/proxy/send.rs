@@ -3,20 +3,21 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 
-use http::header::{HOST, HeaderName, HeaderValue};
-use http::{Request, Response, request};
-use hyper::body::Incoming;
+use http::header::{EXPECT, HeaderName, HeaderValue};
+use http::{HeaderMap, Method, StatusCode, Version, request};
 
 use super::balance;
 use super::body::RequestBody;
 use super::connection::ClientConn;
+use super::decode::ResponseHead;
+use super::encode::RequestHead;
 use super::error::Fault;
-use super::interim;
 use super::outcome::Record;
-use super::read::{body_too_large, body_too_late};
-use super::upstream::{self, ConnectError, Lease};
+use super::pool::Lease;
+use super::read::{Host, body_too_large, body_too_late};
+use super::upstream::{self, Broken, ConnectError};
 use crate::routing::spec::{ExchangeSpec, HostPolicy};
 use crate::routing::table::{Agent, Endpoint};
 use crate::telemetry::counters::{ErrorCode, add};
@@ -26,6 +27,15 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// How many endpoints are tried before a request is given up because none takes a connection.
 const MAX_CONNECTS: usize = 3;
+
+/// The head of an answer, and what the rest of the exchange needs.
+pub(super) struct Answer {
+    pub head: ResponseHead,
+    pub lease: Lease,
+    /// What the endpoint has not yet taken of the request.
+    pub request: RequestBody,
+}
+
 /// Sends the request to an endpoint of the decided version; a retry never changes the version.
 ///
 /// Tried again is only what no endpoint can have acted on: a connection that could not be made, a
@@ -35,22 +45,29 @@ const MAX_CONNECTS: usize = 3;
 pub(super) async fn send(
     record: &mut Record,
     agent: &Arc<Agent>,
-    mut parts: request::Parts,
+    parts: &request::Parts,
+    host: &Host,
     mut body: RequestBody,
-    forward_interim: bool,
-) -> Result<(Response<Incoming>, Lease), Fault> {
+) -> Result<Answer, Fault> {
     let conn = record.conn().clone();
     let counters = conn.worker.counters();
     let repeatable = parts.method.is_idempotent() || parts.headers.contains_key(IDEMPOTENCY_KEY);
     let probe = !repeatable || !body.is_empty();
-    let host_sent = parts.headers.contains_key(HOST);
+    // HTTP/1.0 knows no interim answers. Where the client waits for `100 Continue`, so do we: the endpoint may
+    // refuse before the body is sent.
+    let forward_interim = parts.version == Version::HTTP_11;
+    let waits = forward_interim && !body.is_empty() && parts.headers.contains_key(EXPECT);
+    let fixed_host = match &agent.spec.exchange.host {
+        HostPolicy::Fixed(name) => HeaderValue::from_str(name).ok(),
+        HostPolicy::Pass | HostPolicy::Endpoint => None,
+    };
     let (mut refused, mut again_at, mut pooled_allowed) = (Vec::new(), None, true);
     loop {
         let endpoints = &agent.versions[record.decision.version].endpoints;
         let choose = || balance::choose(endpoints, &conn.worker.pools, &refused, || conn.worker.random());
         let Some(index) = again_at.take().or_else(choose) else { return Err(no_endpoint(record)) };
         let endpoint = &endpoints[index];
-        let mut lease = match lease(&conn, endpoint, &agent.spec.exchange, pooled_allowed, probe).await {
+        let mut lease = match lease(&conn, endpoint, &agent.spec.exchange, pooled_allowed).await {
             Ok(lease) => lease,
             Err(error) => {
                 refused.push(index);
@@ -62,24 +79,32 @@ pub(super) async fn send(
                 continue;
             }
         };
-        apply_host_policy(&mut parts, &agent.spec.exchange.host, endpoint, host_sent);
         if let Some(log) = &mut record.log {
             log.endpoint = Some(endpoint.address.to_string());
         }
-        let may_be_stale = lease.upstream().reused;
-        let spare = (may_be_stale && repeatable).then(|| (parts.clone(), body.keep_for_repeat()));
-        let mut request = Request::from_parts(parts, body);
-        if forward_interim {
-            interim::relay(&mut request, &conn);
+        let upstream = lease.upstream();
+        let may_be_stale = upstream.reused;
+        if may_be_stale {
+            body.keep_for_repeat();
         }
-        (parts, body) = match until_head(&conn, &mut lease, request).await {
-            Ok(response) => return check_response(response).map(|response| (response, lease)),
-            Err(Unsent::NotStarted(request)) if may_be_stale => request.into_parts(),
-            Err(unsent) => match again(&conn, &unsent, spare) {
-                Some(request) => request,
-                None => return Err(unsent.into_fault(&conn, agent)),
-            },
+        if waits {
+            body.hold_for_continue();
+        }
+        let head = RequestHead {
+            parts,
+            host: fixed_host.as_ref().or_else(|| host_for(&agent.spec.exchange.host, endpoint, host)),
+            client_host: host.value.as_ref(),
+            forwarded: &conn.forwarded,
+            framing: body.framing(parts),
         };
+        upstream.begin(&head, !body.is_empty(), parts.method == Method::HEAD, probe);
+        let unsent = match until_head(&conn, &mut lease, &mut body, forward_interim).await {
+            Ok(head) => return check_response(head).map(|head| Answer { head, lease, request: body }),
+            Err(unsent) => unsent,
+        };
+        if !(may_be_stale && unsent.may_be_repeated(&conn, repeatable) && body.rewind()) {
+            return Err(unsent.into_fault(&conn, agent));
+        }
         (again_at, pooled_allowed) = (Some(index), false);
         add(&counters.upstream_stale);
         record.retries += 1;
@@ -108,11 +133,10 @@ async fn lease(
     endpoint: &Endpoint,
     spec: &ExchangeSpec,
     pooled_allowed: bool,
-    probe: bool,
 ) -> Result<Lease, ConnectError> {
     let counters = conn.worker.counters();
     let pool = conn.worker.pools.of(endpoint.id);
-    if pooled_allowed && let Some(lease) = pool.take(&conn.damper, probe, conn.exchange_start()) {
+    if pooled_allowed && let Some(lease) = pool.take(conn.exchange_start()) {
         add(&counters.upstream_reused);
         return Ok(lease);
     }
@@ -124,95 +148,79 @@ async fn lease(
     });
     let upstream = upstream.await?;
     add(&counters.upstream_opened);
-    Ok(Lease::new(pool, upstream, &conn.damper))
+    Ok(Lease::new(pool, upstream))
 }
 
-fn apply_host_policy(parts: &mut request::Parts, policy: &HostPolicy, endpoint: &Endpoint, sent: bool) {
-    match policy {
-        HostPolicy::Pass if sent => {}
-        HostPolicy::Pass | HostPolicy::Endpoint => {
-            parts.headers.insert(HOST, endpoint.authority.clone());
-        }
-        HostPolicy::Fixed(name) => {
-            if let Ok(name) = HeaderValue::from_str(name) {
-                parts.headers.insert(HOST, name);
-            }
-        }
-    }
+/// What the agent is told that it is asked for, where the policy gives no name of its own.
+fn host_for<'a>(policy: &HostPolicy, endpoint: &'a Endpoint, client: &'a Host) -> Option<&'a HeaderValue> {
+    let sent = client.value.as_ref().filter(|_| *policy == HostPolicy::Pass);
+    sent.or(Some(&endpoint.authority))
 }
 
 /// Why there is no response head.
 enum Unsent {
-    /// Nothing of it was written: the request is whole.
-    NotStarted(Box<Request<RequestBody>>),
-    /// The connection ended before any byte of an answer.
-    Closed,
-    /// It said something that is not HTTP.
-    Garbage,
+    Broken(Broken),
     Expired,
 }
 
 impl Unsent {
+    /// Whether no endpoint can have acted on the request, or it may be acted on twice.
+    ///
+    /// What the client broke is not sent again: cut short, it would look whole.
+    fn may_be_repeated(&self, conn: &ClientConn, repeatable: bool) -> bool {
+        match self {
+            Self::Broken(Broken::NotStarted) => true,
+            Self::Broken(Broken::Closed) => repeatable && conn.request_fault.get().is_none(),
+            _ => false,
+        }
+    }
+
     fn into_fault(self, conn: &ClientConn, agent: &Agent) -> Fault {
         match (conn.request_fault.get(), self) {
             (Some(ErrorCode::BodyTooLarge), _) => body_too_large(&agent.spec.exchange),
             (Some(ErrorCode::BodyTimeout), _) => body_too_late(),
             (Some(code), _) => Fault::new(code, "the request body broke off"),
             (None, Self::Expired) => Fault::new(ErrorCode::ResponseTimeout, "the agent did not answer in time"),
-            (None, Self::Garbage) => Fault::new(ErrorCode::BadResponse, "the agent's answer is not valid HTTP"),
-            (None, Self::Closed | Self::NotStarted(_)) => {
+            (None, Self::Broken(Broken::Malformed(why))) => {
+                Fault::new(ErrorCode::BadResponse, format!("the agent's answer is not valid HTTP: {why}"))
+            }
+            (None, Self::Broken(Broken::CutShort)) => {
+                Fault::new(ErrorCode::UpstreamReset, "the agent closed the connection within the head of its answer")
+            }
+            (None, Self::Broken(_)) => {
                 Fault::new(ErrorCode::UpstreamReset, "the agent closed the connection before answering")
             }
         }
     }
 }
 
-/// The request anew, where the connection was stale and there is something to send again.
-///
-/// What the client broke is not sent again: cut short, it would look whole.
-fn again(
-    conn: &ClientConn,
-    unsent: &Unsent,
-    spare: Option<(request::Parts, RequestBody)>,
-) -> Option<(request::Parts, RequestBody)> {
-    let stale = matches!(unsent, Unsent::Closed) && conn.request_fault.get().is_none();
-    let (parts, body) = spare.filter(|_| stale)?;
-    Some((parts, body.again()?))
-}
-
-/// Writes the request and drives the connection until the response head is there.
+/// Writes the request and reads until the response head is there.
 async fn until_head(
     conn: &ClientConn,
     lease: &mut Lease,
-    request: Request<RequestBody>,
-) -> Result<Response<Incoming>, Unsent> {
-    let mut response = pin!(lease.upstream().sender.try_send_request(request));
-    poll_fn(|_| {
-        let ended = lease.upstream().drive(&conn.damper);
-        // It can only have been resolved by `drive`: nobody else is to be woken.
-        match response.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
-            Poll::Ready(Err(mut error)) => Poll::Ready(Err(match error.take_message() {
-                Some(request) => Unsent::NotStarted(Box::new(request)),
-                None if error.error().is_parse() => Unsent::Garbage,
-                None => Unsent::Closed,
-            })),
-            Poll::Pending if conn.take_expired() => {
-                if conn.awaits_client.get() {
-                    conn.request_fault.set(Some(ErrorCode::BodyTimeout));
-                }
-                Poll::Ready(Err(Unsent::Expired))
-            }
-            Poll::Pending if ended => Poll::Ready(Err(Unsent::Closed)),
-            Poll::Pending => Poll::Pending,
+    body: &mut RequestBody,
+    forward_interim: bool,
+) -> Result<ResponseHead, Unsent> {
+    let mut interim = |status: StatusCode, headers: &HeaderMap| {
+        if forward_interim {
+            conn.interim.push(status, headers);
         }
+    };
+    poll_fn(|cx| match lease.upstream().poll_head(cx, &conn.worker.scratch, body, &mut interim) {
+        Poll::Pending if conn.take_expired() => {
+            if conn.awaits_client.get() {
+                conn.request_fault.set(Some(ErrorCode::BodyTimeout));
+            }
+            Poll::Ready(Err(Unsent::Expired))
+        }
+        polled => polled.map_err(Unsent::Broken),
     })
     .await
 }
 
-fn check_response(response: Response<Incoming>) -> Result<Response<Incoming>, Fault> {
-    if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+fn check_response(head: ResponseHead) -> Result<ResponseHead, Fault> {
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Fault::new(ErrorCode::BadResponse, "the agent switched protocols without being asked to"));
     }
-    Ok(response)
+    Ok(head)
 }

@@ -5,29 +5,30 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::Instant;
 
-use http::header::{CONTENT_LENGTH, HeaderValue};
-use http::{Request, Response, Version, request};
+use http::header::HeaderValue;
+use http::{Request, Response, request};
 use http_body::Body;
 use hyper::body::Incoming;
 
 use super::body::{Relay, RequestBody, ResponseBody};
 use super::connection::ClientConn;
 use super::error::Fault;
-use super::headers::{self, VERSION_HEADER};
+use super::headers::VERSION_HEADER;
 use super::outcome::{Busy, Record};
 use super::read::{self, Host};
-use super::send::send;
-use super::upstream::Lease;
+use super::send::{Answer, send};
+use super::worker::Snapshot;
 use crate::routing::decide::decide;
-use crate::routing::table::Reason;
+use crate::routing::table::{Head, Reason};
 
 /// Answers one request. Never fails: what goes wrong becomes an answer of our own.
 pub(super) async fn serve(
     conn: Rc<ClientConn>,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
-    let busy = Busy::new(&conn);
-    Ok(match exchange(busy, request).await {
+    let snapshot = conn.worker.snapshot();
+    let busy = Busy::new(&conn, &snapshot.options);
+    Ok(match exchange(busy, snapshot, request).await {
         Ok(response) => response,
         Err(refusal) => {
             conn.worker.counters().error(refusal.fault.code);
@@ -56,7 +57,11 @@ impl Refusal {
     }
 }
 
-async fn exchange(busy: Busy, request: Request<Incoming>) -> Result<Response<ResponseBody>, Refusal> {
+async fn exchange(
+    busy: Busy,
+    snapshot: Rc<Snapshot>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Refusal> {
     let conn = busy.conn.clone();
     let (mut parts, body) = request.into_parts();
 
@@ -66,20 +71,19 @@ async fn exchange(busy: Busy, request: Request<Incoming>) -> Result<Response<Res
         Err(fault) => return Err(refuse(fault, busy, &parts, &Host::new(None))),
     };
 
-    if let Some(fault) = read::unknown_coding(&parts) {
+    let has_body = !body.is_end_stream();
+    if has_body && let Some(fault) = read::unknown_coding(&parts) {
         return Err(refuse(fault, busy, &parts, &host));
     }
 
     // Match.
-    let snapshot = conn.worker.snapshot();
-    let nonce = conn.worker.random();
-    let Some(agent_index) = snapshot.table.route(&conn.environment, &read::head(&parts, &host, &conn, None, nonce))
-    else {
+    let head = read::head(&parts, &host, &conn, conn.worker.random());
+    let Some(agent_index) = snapshot.table.route(&conn.environment, &head) else {
         return Err(refuse(read::no_route(&parts, &host), busy, &parts, &host));
     };
     let agent = &snapshot.table.agents[agent_index];
     let limits = &agent.spec.exchange;
-    if !body.is_end_stream() && read::declared_length(&parts) > limits.max_request_body_bytes {
+    if has_body && read::declared_length(&parts) > limits.max_request_body_bytes {
         return Err(refuse(read::body_too_large(limits), busy, &parts, &host));
     }
     conn.wait(busy.start, limits.response_timeout.unwrap_or(limits.idle_timeout));
@@ -88,7 +92,7 @@ async fn exchange(busy: Busy, request: Request<Incoming>) -> Result<Response<Res
     let mut body = body;
     let mut read_ahead = VecDeque::new();
     let mut json = None;
-    if read::wants_json(agent, &parts, &host, &conn) {
+    if has_body && read::wants_json(agent, &head) {
         match read::read_json(&mut body, &mut read_ahead, agent.spec.bucketing.json_limit_bytes, &conn).await {
             Ok(value) => json = value,
             Err(fault) => return Err(refuse(fault, busy, &parts, &host)),
@@ -96,7 +100,7 @@ async fn exchange(busy: Busy, request: Request<Incoming>) -> Result<Response<Res
     }
 
     // Decide.
-    let decision = decide(agent, &read::head(&parts, &host, &conn, json.as_ref(), nonce));
+    let decision = decide(agent, &Head { json: json.as_ref(), ..head });
     if decision.reason == Reason::NoKey {
         agent.stats.without_key(conn.worker.index);
     }
@@ -107,12 +111,9 @@ async fn exchange(busy: Busy, request: Request<Incoming>) -> Result<Response<Res
 
     // Send.
     let body = RequestBody::new(&conn, body, read_ahead, limits.max_request_body_bytes);
-    // HTTP/1.0 knows no interim answers.
-    let forward_interim = parts.version == Version::HTTP_11;
-    read::prepare_request(&mut parts, &host, &conn, &body);
-    match send(&mut record, agent, parts, body, forward_interim).await {
+    match send(&mut record, agent, &parts, &host, body).await {
         // Respond.
-        Ok((response, lease)) => Ok(respond(response, lease, record, snapshot.options.version_header)),
+        Ok(answer) => Ok(respond(answer, record, snapshot.options.version_header)),
         Err(fault) => {
             record.fail(&fault);
             let version = snapshot.options.version_header.then(|| record.version().header.clone());
@@ -129,28 +130,17 @@ fn refuse(fault: Fault, busy: Busy, parts: &request::Parts, host: &Host) -> Refu
     Refusal { fault, busy: Some(busy), version: None }
 }
 
-fn respond(
-    response: Response<Incoming>,
-    lease: Lease,
-    mut record: Record,
-    version_header: bool,
-) -> Response<ResponseBody> {
+fn respond(answer: Answer, mut record: Record, version_header: bool) -> Response<ResponseBody> {
+    let Answer { head, lease, request } = answer;
     let now = Instant::now();
-    record.head(response.status().as_u16(), now);
+    record.head(head.status.as_u16(), now);
     record.conn().wait(now, record.agent().spec.exchange.idle_timeout);
-    let (mut parts, body) = response.into_parts();
-    headers::strip_hop_by_hop(&mut parts.headers);
-    if !body.is_end_stream()
-        && let Some(field) = parts.headers.get_mut(CONTENT_LENGTH)
-        && field.as_bytes().contains(&b',')
-        && let Some(length) = body.size_hint().exact()
-    {
-        // `5, 5` is one length to hyper, and not to every client.
-        *field = HeaderValue::from(length);
-    }
-    parts.version = Version::HTTP_11;
+    let mut headers = head.headers;
     if version_header {
-        parts.headers.insert(VERSION_HEADER, record.version().header.clone());
+        headers.append(VERSION_HEADER, record.version().header.clone());
     }
-    Response::from_parts(parts, ResponseBody::Relay(Box::new(Relay::new(body, lease, record))))
+    let mut response = Response::new(ResponseBody::Relay(Box::new(Relay::new(lease, request, record, now))));
+    *response.status_mut() = head.status;
+    *response.headers_mut() = headers;
+    response
 }

@@ -1,85 +1,93 @@
-//! Connections to endpoints: connect, and this worker's pool of idle ones.
+//! One HTTP/1.1 connection to an endpoint, and the exchange on it.
 //!
-//! A connection is polled by whoever uses it, in the client's own task; an idle one is polled by
-//! nobody. Sending a request therefore begins with a look for a close: at what the runtime knows of,
-//! and for a request that could not be sent twice at what the kernel knows.
+//! It is polled by whoever uses it, in the client's own task: there is no task, channel or waker between the
+//! client's connection and this one. Sending and reading go on side by side, for an endpoint may answer, or
+//! refuse, before it has the whole request.
 //!
-//! Bounds: [`IDLE_PER_ENDPOINT`] idle connections an endpoint and worker, each for at most the agent's
-//! `pool_idle`; connections in use are bounded by the client connections, which carry one each.
+//! Memory: an idle connection holds no buffer but its small output one. Reads go to the worker's one
+//! [`Scratch`], and what is a body's is copied out of it; a long stretch of data is read into its own
+//! buffer of [`DIRECT_BYTES`] at most, and never copied.
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::cell::RefCell;
 use std::future::Future;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
-use std::pin::Pin;
-use std::rc::Rc;
-use std::task::Context;
+use std::pin::pin;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, StatusCode};
+use http_body::Frame;
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::body::RequestBody;
-use super::damper::{Damper, Link};
-use super::io::{UpstreamIo, UpstreamStream};
+use super::decode::{self, Framing, HEAD_BYTES, Malformed, Piece, ResponseHead};
+use super::encode::{self, RequestFraming, RequestHead};
+use super::io::UpstreamStream;
 use crate::routing::spec::EndpointAddress;
 
-/// More idle connections than this to one endpoint are closed when returned.
-pub(super) const IDLE_PER_ENDPOINT: usize = 256;
+/// What a worker reads into, one connection after the other.
+pub(super) struct Scratch(RefCell<Box<[u8]>>);
 
-/// How often a connection that has woken itself is polled again at once.
-const DRIVES: usize = 4;
+impl Default for Scratch {
+    fn default() -> Self {
+        Self(RefCell::new(vec![0; SCRATCH_BYTES].into()))
+    }
+}
 
-type Driver = http1::Connection<TokioIo<UpstreamIo>, RequestBody>;
+const SCRATCH_BYTES: usize = 64 << 10;
+/// From so much known data on, it is read to where it stays.
+const DIRECT_FROM_BYTES: u64 = 16 << 10;
+const DIRECT_BYTES: usize = 64 << 10;
+/// Frames of a request body are gathered into one write up to about this.
+const GATHER_BYTES: usize = 16 << 10;
+/// A larger frame is written from where it is.
+const COPIED_FRAME_BYTES: usize = 8 << 10;
+/// An output buffer that has grown beyond this is not kept while idle.
+const IDLE_OUTPUT_BYTES: usize = 4 << 10;
 
-/// One HTTP/1.1 connection to an endpoint.
 pub(super) struct Upstream {
-    pub sender: http1::SendRequest<RequestBody>,
-    /// `None` once it has returned. Dropping it gives back a request that it had not begun.
-    driver: Option<Driver>,
-    link: Link,
-    probe: Rc<Cell<bool>>,
+    stream: UpstreamStream,
+    sending: Sending,
+    reading: Reading,
+    /// Received, and not yet taken.
+    input: Bytes,
+    keep_alive: bool,
     /// Whether a request has gone over it before: only then can it be stale.
     pub reused: bool,
     idle_since: Instant,
     pool_idle: Duration,
 }
 
-impl Upstream {
-    /// Moves bytes both ways. `true` once the connection has ended.
-    /// hyper's promise: whatever is said about the response or body is said inside this call.
-    pub fn drive(&mut self, damper: &Damper) -> bool {
-        for _ in 0..DRIVES {
-            damper.clear();
-            if self.poll() {
-                return true;
-            }
-            if !damper.clear() {
-                return false;
-            }
-        }
-        // There is more to do, and others wait: come back.
-        damper.wake();
-        false
-    }
-
-    fn poll(&mut self) -> bool {
-        let cx = &mut Context::from_waker(self.link.waker());
-        // An error here has reached the response or its body already.
-        if self.driver.as_mut().is_some_and(|driver| Pin::new(driver).poll(cx).is_ready()) {
-            self.driver = None;
-        }
-        self.driver.is_none()
-    }
-
-    /// Whether it can carry another request, as far as is known.
-    fn is_ready(&mut self, damper: &Damper) -> bool {
-        // Most often the drive that ended the body made it ready too.
-        self.sender.is_ready() || (!self.drive(damper) && self.sender.is_ready())
-    }
+enum Reading {
+    /// `Some` until it is known that the endpoint has not closed it meanwhile; whether to ask the kernel.
+    Head {
+        unchecked: Option<bool>,
+        to_head: bool,
+        partial: Vec<u8>,
+    },
+    Body(Framing),
+    Ended,
 }
+
+/// Why an exchange broke.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Broken {
+    #[error("the connection was closed before the request was written")]
+    NotStarted,
+    #[error("the connection ended before any byte of an answer")]
+    Closed,
+    #[error("the connection ended within the answer")]
+    CutShort,
+    #[error("{0}")]
+    Malformed(#[from] Malformed),
+    #[error("the request body broke off")]
+    Request,
+}
+
+/// What came before the final head.
+pub(super) type OnInterim<'a> = &'a mut dyn FnMut(StatusCode, &HeaderMap);
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectError {
@@ -87,8 +95,6 @@ pub(super) enum ConnectError {
     Io(#[from] io::Error),
     #[error("connect timed out")]
     TimedOut,
-    #[error("handshake: {0}")]
-    Handshake(hyper::Error),
 }
 
 pub(super) async fn connect(
@@ -97,17 +103,14 @@ pub(super) async fn connect(
     pool_idle: Duration,
 ) -> Result<Box<Upstream>, ConnectError> {
     let stream = tokio::time::timeout(timeout, open(address)).await.map_err(|_| ConnectError::TimedOut)??;
-    let probe = Rc::new(Cell::new(false));
-    let io = TokioIo::new(UpstreamIo::new(stream, probe.clone()));
-    let (sender, driver) = http1::Builder::new().handshake(io).await.map_err(ConnectError::Handshake)?;
-    let idle_since = Instant::now();
     Ok(Box::new(Upstream {
-        sender,
-        driver: Some(driver),
-        link: Link::new(),
-        probe,
+        stream,
+        sending: Sending::default(),
+        reading: Reading::Ended,
+        input: Bytes::new(),
+        keep_alive: true,
         reused: false,
-        idle_since,
+        idle_since: Instant::now(),
         pool_idle,
     }))
 }
@@ -123,102 +126,336 @@ async fn open(address: &EndpointAddress) -> io::Result<UpstreamStream> {
     }
 }
 
-/// One endpoint's connections on this worker: the idle ones, newest last, so that the warmest is
-/// used first and the rest may age out.
-#[derive(Default)]
-pub(super) struct Pool {
-    #[allow(clippy::vec_box, reason = "a lease moves the pointer, not the kilobyte behind it")]
-    idle: RefCell<Vec<Box<Upstream>>>,
-    in_use: Cell<usize>,
-}
-
-impl Pool {
-    pub fn in_use(&self) -> usize {
-        self.in_use.get()
+impl Upstream {
+    /// Makes a request ready to be sent. With `probe`, a reused connection asks the kernel first whether it lives.
+    pub fn begin(&mut self, head: &RequestHead<'_>, has_body: bool, to_head: bool, probe: bool) {
+        self.sending.begin(head, has_body);
+        self.reading = Reading::Head { unchecked: self.reused.then_some(probe), to_head, partial: Vec::new() };
     }
 
-    /// An idle connection, if there is one. Whether it still lives shows when a request is sent: hyper
-    /// looks for a close first, and gives the request back unsent. With `probe` it asks the kernel.
-    pub fn take(self: &Rc<Self>, damper: &Damper, probe: bool, now: Instant) -> Option<Lease> {
-        let upstream = self.idle.borrow_mut().pop()?;
-        if now.duration_since(upstream.idle_since) >= upstream.pool_idle {
-            // The warmest is too old already, so all are.
-            self.idle.borrow_mut().clear();
-            return None;
+    /// Sends, and reads up to the final head.
+    pub fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &Scratch,
+        body: &mut RequestBody,
+        interim: OnInterim<'_>,
+    ) -> Poll<Result<ResponseHead, Broken>> {
+        // Whether it is known in this poll that there is nothing to read, and the waker is where it belongs.
+        let mut quiet = false;
+        if let Reading::Head { unchecked, .. } = &mut self.reading
+            && let Some(probe) = unchecked.take()
+        {
+            quiet = self.stream.poll_quiet(cx, probe);
+            if !quiet {
+                return Poll::Ready(Err(Broken::NotStarted));
+            }
         }
-        upstream.probe.set(probe);
-        Some(Lease::new(self.clone(), upstream, damper))
-    }
-}
-
-/// A connection in use. Dropping it closes the connection; [`Lease::give_back`] keeps it.
-pub(super) struct Lease {
-    pool: Rc<Pool>,
-    upstream: Option<Box<Upstream>>,
-}
-
-impl Lease {
-    pub fn new(pool: Rc<Pool>, upstream: Box<Upstream>, damper: &Damper) -> Self {
-        upstream.link.attach(damper);
-        pool.in_use.set(pool.in_use.get() + 1);
-        Self { pool, upstream: Some(upstream) }
-    }
-
-    pub fn upstream(&mut self) -> &mut Upstream {
-        self.upstream.as_mut().expect("held until given back, which consumes the lease")
-    }
-
-    /// Back to the pool, if it can carry another request.
-    pub fn give_back(mut self, damper: &Damper, now: Instant) {
-        let Some(mut upstream) = self.upstream.take() else { return };
-        let mut idle = self.pool.idle.borrow_mut();
-        let ready = upstream.is_ready(damper);
-        // What it woke itself for is for the next drive, which is the next exchange's.
-        damper.clear();
-        if ready && idle.len() < IDLE_PER_ENDPOINT {
-            upstream.link.detach();
-            upstream.idle_since = now;
-            upstream.reused = true;
-            idle.push(upstream);
+        loop {
+            if let Err(broken) = self.send(cx, body, &mut quiet) {
+                return Poll::Ready(Err(broken));
+            }
+            if quiet {
+                return Poll::Pending;
+            }
+            let mut scratch = scratch.0.borrow_mut();
+            let Reading::Head { to_head, partial, .. } = &mut self.reading else { return Poll::Pending };
+            let cut_short = if partial.is_empty() { Broken::Closed } else { Broken::CutShort };
+            let received = match ready!(self.stream.poll_fill(cx, &mut scratch)) {
+                Ok(0) | Err(_) => return Poll::Ready(Err(cut_short)),
+                Ok(received) => &scratch[..received],
+            };
+            let mut tell = |head: &ResponseHead| {
+                if head.status == StatusCode::CONTINUE {
+                    body.go_on();
+                } else {
+                    interim(head.status, &head.headers);
+                }
+            };
+            if let Some((head, rest)) = take_head(partial, received, *to_head, &mut tell)? {
+                self.input = rest;
+                return Poll::Ready(Ok(self.take_framing(head)));
+            }
         }
     }
-}
 
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.pool.in_use.set(self.pool.in_use.get() - 1);
+    fn take_framing(&mut self, mut head: ResponseHead) -> ResponseHead {
+        self.keep_alive = head.keep_alive;
+        let framing = std::mem::replace(&mut head.framing, Framing::UntilClose);
+        self.reading = if framing.is_done() { Reading::Ended } else { Reading::Body(framing) };
+        head
+    }
+
+    /// Moves the request on. `quiet` becomes false where an answer may have arrived unseen.
+    fn send(&mut self, cx: &mut Context<'_>, body: &mut RequestBody, quiet: &mut bool) -> Result<(), Broken> {
+        match self.sending.poll(cx, &mut self.stream, body) {
+            Poll::Ready(Err(SendError::Body)) => Err(Broken::Request),
+            Poll::Ready(Err(SendError::Io)) if self.reused && !self.sending.begun => Err(Broken::NotStarted),
+            Poll::Ready(Err(SendError::Io)) => {
+                // It may have answered before it closed.
+                self.sending.refused = true;
+                *quiet = false;
+                Ok(())
+            }
+            Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
+        }
+    }
+
+    /// The next frame of the response body; the rest of the request body is sent beside it.
+    pub fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &Scratch,
+        body: &mut RequestBody,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        loop {
+            let Reading::Body(framing) = &mut self.reading else { return Poll::Ready(None) };
+            match framing.next(&mut self.input) {
+                Err(malformed) => return Poll::Ready(Some(Err(malformed.into()))),
+                Ok(Some(Piece::Data(data))) => {
+                    if framing.is_done() {
+                        self.reading = Reading::Ended;
+                    }
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                Ok(Some(Piece::Trailers(fields))) => {
+                    self.reading = Reading::Ended;
+                    return Poll::Ready(Some(Ok(Frame::trailers(fields))));
+                }
+                Ok(Some(Piece::End)) => {
+                    self.reading = Reading::Ended;
+                    return Poll::Ready(None);
+                }
+                Ok(None) => {}
+            }
+            let until_close = matches!(framing, Framing::UntilClose);
+            let ahead = framing.data_ahead();
+            if let Err(broken) = self.send(cx, body, &mut false) {
+                return Poll::Ready(Some(Err(broken)));
+            }
+            match ready!(self.poll_input(cx, scratch, ahead)) {
+                Ok(()) if !self.input.is_empty() => {}
+                Ok(()) if until_close => {
+                    self.reading = Reading::Ended;
+                    return Poll::Ready(None);
+                }
+                Ok(()) | Err(_) => return Poll::Ready(Some(Err(Broken::CutShort))),
+            }
+        }
+    }
+
+    /// Reads once; an empty `input` then is the end.
+    fn poll_input(&mut self, cx: &mut Context<'_>, scratch: &Scratch, ahead: u64) -> Poll<io::Result<()>> {
+        if ahead >= DIRECT_FROM_BYTES {
+            let capacity = usize::try_from(ahead).unwrap_or(usize::MAX).min(DIRECT_BYTES);
+            let mut buffer = BytesMut::with_capacity(capacity);
+            ready!(pin!(self.stream.read_buf(&mut buffer)).poll(cx))?;
+            self.input = buffer.freeze();
+        } else {
+            let mut scratch = scratch.0.borrow_mut();
+            let received = ready!(self.stream.poll_fill(cx, &mut scratch))?;
+            self.input = Bytes::copy_from_slice(&scratch[..received]);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Nothing of the response is left.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.reading, Reading::Ended)
+    }
+
+    /// What is left of the response has arrived, as far as that can be told.
+    pub fn has_received_all(&self) -> bool {
+        self.body_left() == Some(self.input.len() as u64)
+    }
+
+    /// What is left of the response body, where that is known.
+    pub fn body_left(&self) -> Option<u64> {
+        match &self.reading {
+            Reading::Body(framing) => framing.left(),
+            Reading::Head { .. } => None,
+            Reading::Ended => Some(0),
+        }
+    }
+
+    /// Whether it can carry another request after the one that has ended; it is then idle.
+    pub fn rest(&mut self, now: Instant) -> bool {
+        self.sending.forget_large();
+        self.reused = true;
+        self.idle_since = now;
+        self.keep_alive && self.has_ended() && self.sending.ended && self.input.is_empty()
+    }
+
+    pub fn is_too_old(&self, now: Instant) -> bool {
+        now.duration_since(self.idle_since) >= self.pool_idle
+    }
+
+    /// Whether an idle connection is still open, as far as the runtime knows.
+    pub fn is_quiet(&mut self) -> bool {
+        self.stream.poll_quiet(&mut Context::from_waker(std::task::Waker::noop()), false)
     }
 }
 
-/// This worker's pools, by endpoint.
+/// Adds what was received, and takes the final head out of it with the bytes that follow it.
+fn take_head(
+    partial: &mut Vec<u8>,
+    received: &[u8],
+    to_head: bool,
+    interim: &mut dyn FnMut(&ResponseHead),
+) -> Result<Option<(ResponseHead, Bytes)>, Malformed> {
+    let held = std::mem::take(partial);
+    let joined;
+    let mut bytes = received;
+    if !held.is_empty() {
+        joined = [&held, received].concat();
+        bytes = &joined;
+        // No line ended: nothing that reading it again could tell.
+        if !received.contains(&b'\n') && bytes.len() < HEAD_BYTES {
+            *partial = joined;
+            return Ok(None);
+        }
+    }
+    while !bytes.is_empty() {
+        let Some((head, length)) = decode::read_head(bytes, to_head)? else { break };
+        bytes = &bytes[length..];
+        if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
+            interim(&head);
+        } else {
+            return Ok(Some((head, Bytes::copy_from_slice(bytes))));
+        }
+    }
+    *partial = bytes.to_vec();
+    Ok(None)
+}
+
+/// The request as far as it is not with the kernel.
 #[derive(Default)]
-pub(super) struct Pools(RefCell<HashMap<u64, Rc<Pool>, BuildHasherDefault<Identity>>>);
-
-/// An endpoint's id is a hash already.
-#[derive(Default)]
-struct Identity(u64);
-
-impl Hasher for Identity {
-    fn write(&mut self, _: &[u8]) {}
-    fn write_u64(&mut self, id: u64) {
-        self.0 = id;
-    }
-    fn finish(&self) -> u64 {
-        self.0
-    }
+struct Sending {
+    output: Vec<u8>,
+    /// How much of `output` is written.
+    written: usize,
+    /// A frame too large to be copied; after `output`.
+    data: Bytes,
+    chunked: bool,
+    /// All of the body is in `output` and `data`.
+    gathered: bool,
+    /// Some of the request is with the kernel.
+    begun: bool,
+    /// All of it is.
+    ended: bool,
+    /// The endpoint takes no more.
+    refused: bool,
 }
 
-impl Pools {
-    pub fn of(&self, endpoint: u64) -> Rc<Pool> {
-        self.0.borrow_mut().entry(endpoint).or_default().clone()
+enum SendError {
+    Io,
+    /// The reason is the client's, and known to its connection.
+    Body,
+}
+
+impl Sending {
+    fn begin(&mut self, head: &RequestHead<'_>, has_body: bool) {
+        self.output.clear();
+        head.write(&mut self.output);
+        self.written = 0;
+        self.data = Bytes::new();
+        self.chunked = head.framing == RequestFraming::Chunked;
+        self.gathered = !has_body;
+        (self.begun, self.ended, self.refused) = (false, false, false);
     }
 
-    /// Closes what has been idle for too long, and what the endpoint has closed.
-    pub fn sweep(&self, now: Instant) {
-        self.0.borrow_mut().retain(|_, pool| {
-            let mut idle = pool.idle.borrow_mut();
-            idle.retain_mut(|u| now.duration_since(u.idle_since) < u.pool_idle && !u.poll());
-            !idle.is_empty() || pool.in_use() > 0 || Rc::strong_count(pool) > 1
-        });
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut UpstreamStream,
+        body: &mut RequestBody,
+    ) -> Poll<Result<(), SendError>> {
+        while !self.ended && !self.refused {
+            self.gather(cx, body)?;
+            if self.is_empty() && !self.gathered {
+                return Poll::Pending;
+            }
+            while !self.is_empty() {
+                match ready!(stream.poll_write_two(cx, &self.output[self.written..], &self.data)) {
+                    Ok(0) | Err(_) => return Poll::Ready(Err(SendError::Io)),
+                    Ok(count) => self.advance(count),
+                }
+            }
+            self.output.clear();
+            self.written = 0;
+            self.ended = self.gathered;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes what there is of the body, up to a bound.
+    fn gather(&mut self, cx: &mut Context<'_>, body: &mut RequestBody) -> Result<(), SendError> {
+        while !self.gathered && self.data.is_empty() && self.output.len() < GATHER_BYTES {
+            match body.poll_frame(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Some(Ok(frame))) => self.put(frame),
+                Poll::Ready(Some(Err(_))) => return Err(SendError::Body),
+                Poll::Ready(None) => self.finish(None),
+            }
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, frame: Frame<Bytes>) {
+        match frame.into_data() {
+            // A chunk without data would be the last one.
+            Ok(data) if data.is_empty() => {}
+            Ok(data) => self.put_data(data),
+            Err(frame) => self.finish(frame.into_trailers().ok().as_ref()),
+        }
+    }
+
+    fn put_data(&mut self, data: Bytes) {
+        if self.chunked {
+            encode::write_chunk_size(&mut self.output, data.len());
+        }
+        if data.len() > COPIED_FRAME_BYTES {
+            self.data = data;
+        } else {
+            self.output.extend_from_slice(&data);
+            self.end_chunk();
+        }
+    }
+
+    fn end_chunk(&mut self) {
+        if self.chunked {
+            self.output.extend_from_slice(b"\r\n");
+        }
+    }
+
+    fn finish(&mut self, trailers: Option<&HeaderMap>) {
+        if self.chunked {
+            encode::write_last_chunk(&mut self.output, trailers);
+        }
+        self.gathered = true;
+    }
+
+    fn is_empty(&self) -> bool {
+        self.written == self.output.len() && self.data.is_empty()
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.begun = true;
+        let of_output = count.min(self.output.len() - self.written);
+        self.written += of_output;
+        if count > of_output {
+            let _ = self.data.split_to(count - of_output);
+            if self.data.is_empty() {
+                self.output.clear();
+                self.written = 0;
+                self.end_chunk();
+            }
+        }
+    }
+
+    fn forget_large(&mut self) {
+        if self.output.capacity() > IDLE_OUTPUT_BYTES {
+            self.output = Vec::new();
+        }
     }
 }

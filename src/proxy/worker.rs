@@ -12,7 +12,9 @@ use arc_swap::{ArcSwap, Cache};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::connection::{self, ClientConn};
-use super::upstream::Pools;
+use super::pool::Pools;
+use super::upstream::Scratch;
+use crate::random;
 use crate::routing::ids::EnvironmentId;
 use crate::routing::table::{RoutingTable, SharedTable};
 use crate::telemetry::access::AccessLog;
@@ -72,6 +74,7 @@ pub(super) struct Worker {
     pub index: usize,
     pub shared: Arc<Shared>,
     pub pools: Pools,
+    pub scratch: Scratch,
     caches: RefCell<Caches>,
     random: Cell<u64>,
     connections: RefCell<HashMap<u64, Rc<ClientConn>>>,
@@ -93,6 +96,7 @@ impl Worker {
             index,
             shared,
             pools: Pools::default(),
+            scratch: Scratch::default(),
             caches: RefCell::new(caches),
             random: Cell::new(seed()),
             connections: RefCell::default(),
@@ -115,13 +119,11 @@ impl Worker {
         &self.shared.counters[self.index]
     }
 
-    /// Not for secrets: SplitMix64.
+    /// Not for secrets.
     pub fn random(&self) -> u64 {
-        let state = self.random.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let (state, number) = random::step(self.random.get());
         self.random.set(state);
-        let z = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        number
     }
 
     fn serve(self: &Rc<Self>, accepted: Accepted, place: Place) {

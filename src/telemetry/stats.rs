@@ -194,6 +194,11 @@ impl Distribution {
         self.sum_us = self.sum_us.saturating_add(us);
     }
 
+    fn clear(&mut self) {
+        self.counts.fill(0);
+        self.sum_us = 0;
+    }
+
     fn add(&mut self, histogram: &Histogram) {
         for (count, bucket) in self.counts.iter_mut().zip(&histogram.buckets) {
             *count += bucket.load(Ordering::Relaxed);
@@ -351,6 +356,20 @@ impl VersionStats {
 
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
+        self.read(&mut totals, Histograms { latency: true, first_byte: true });
+        totals
+    }
+
+    /// As [`Self::totals`], into a buffer: allocates nothing. Histograms that are not asked for stay as they are;
+    /// they are most of what there is to add up.
+    pub fn read(&self, totals: &mut Totals, histograms: Histograms) {
+        (totals.started, totals.ended, totals.outcomes) = Default::default();
+        if histograms.latency {
+            totals.latency.clear();
+        }
+        if histograms.first_byte {
+            totals.first_byte.clear();
+        }
         for shard in self.shards.iter().filter_map(OnceLock::get) {
             // `ended` first: an exchange that ends between the two reads must not make in-flight negative.
             totals.ended += shard.ended.load(Ordering::Acquire);
@@ -358,11 +377,21 @@ impl VersionStats {
             for (sum, row) in totals.outcomes.iter_mut().flatten().zip(shard.outcomes.iter().flatten()) {
                 *sum += row.load(Ordering::Relaxed);
             }
-            totals.latency.add(&shard.latency);
-            totals.first_byte.add(&shard.first_byte);
+            if histograms.latency {
+                totals.latency.add(&shard.latency);
+            }
+            if histograms.first_byte {
+                totals.first_byte.add(&shard.first_byte);
+            }
         }
-        totals
     }
+}
+
+/// Which histograms to read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Histograms {
+    pub latency: bool,
+    pub first_byte: bool,
 }
 
 /// What is counted per agent rather than per version.

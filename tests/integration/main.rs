@@ -4,6 +4,7 @@
 
 mod binary;
 mod cancel;
+mod endpoint_wire;
 mod faults;
 mod harness;
 mod http1;

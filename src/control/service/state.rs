@@ -135,11 +135,9 @@ impl Inner {
 
     /// What the table should be, with some agents as changes would have them.
     pub fn desired(&self, changes: &[Change]) -> Desired {
-        let changed: BTreeMap<AgentKey, &Change> = changes.iter().map(|change| (change.key(), change)).collect();
-        let agents = self
-            .agents
-            .iter()
-            .map(|(key, entry)| changed.get(key).map_or(&entry.rollout, |change| &change.after).desired());
+        let changed: BTreeMap<_, _> = changes.iter().map(|change| (change.key(), &change.after)).collect();
+        let agents =
+            self.agents.iter().map(|(key, entry)| changed.get(key).copied().unwrap_or(&entry.rollout).desired());
         Desired { config_hash: self.config_hash.clone(), agents: agents.collect() }
     }
 

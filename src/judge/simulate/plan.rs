@@ -3,21 +3,27 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use serde::{Serialize, Serializer};
+
 use crate::judge::{GuardSpec, GuardTest, Metric};
 
 /// What to simulate. Every combination of traffic with the other lists is a row.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Plan {
     /// Judged together. Error rates only: the simulated requests have no latency.
     pub guards: Vec<GuardSpec>,
     pub false_alarms: FalseAlarmPlan,
     pub detection: DetectionPlan,
     pub seed: u64,
+    /// Changes nothing in the result.
+    #[serde(skip)]
     pub threads: NonZeroUsize,
 }
 
 /// How often is a good canary blamed? Judged after every request.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct FalseAlarmPlan {
     pub traffic: Vec<Traffic>,
     /// By how much the good canary's rate is above stable's; up to a guard's margin it is good.
@@ -30,7 +36,8 @@ pub struct FalseAlarmPlan {
 }
 
 /// What does it take to find a bad one?
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct DetectionPlan {
     pub traffic: Vec<Traffic>,
     /// By how much the bad canary's rate is above stable's.
@@ -40,6 +47,7 @@ pub struct DetectionPlan {
     /// A run gives up after this many canary requests with the defect.
     pub canary_requests: u64,
     /// How often the judge looks: the bell's pace.
+    #[serde(rename = "lookEverySeconds", serialize_with = "seconds")]
     pub look_every: Duration,
     /// How many users there are; a canary request is of any of the canary's share of them.
     pub users: u64,
@@ -48,7 +56,8 @@ pub struct DetectionPlan {
 }
 
 /// One row's traffic.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Traffic {
     /// Stable's share of bad requests.
     pub stable_rate: f64,
@@ -72,29 +81,42 @@ impl Traffic {
     }
 }
 
-impl Default for Plan {
-    /// The grid of the published table; a few minutes in a release build on two cores.
-    fn default() -> Self {
-        let test = GuardTest::WorseThanStable { margin: 0.01, slower_than: None, confidence: 0.999 };
-        let per_hour = |requests: f64| requests / 3_600.0;
+fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
+}
+
+impl Plan {
+    /// The published grid, in requests per second …
+    pub const PACES: [f64; 3] = [20.0 / 3_600.0, 10.0, 5_000.0];
+    /// … canary's shares …
+    pub const SHARES: [f64; 4] = [0.01, 0.05, 0.25, 0.5];
+    /// … and stable's error rates.
+    pub const RATES: [f64; 4] = [0.001, 0.01, 0.05, 0.2];
+
+    /// The guard of the published table against these versions; every combination of traffic, share and rate is judged
+    /// for false alarms, and for detection.
+    pub fn grid(
+        (margin, confidence): (f64, f64),
+        requests_per_second: &[f64],
+        canary_shares: &[f64],
+        stable_rates: &[f64],
+    ) -> Self {
+        let test = GuardTest::WorseThanStable { margin, slower_than: None, confidence };
+        let traffic = Traffic::grid(requests_per_second, canary_shares, stable_rates);
         Self {
             guards: vec![GuardSpec { metric: Metric::ErrorRate, test }],
             false_alarms: FalseAlarmPlan {
-                traffic: Traffic::grid(
-                    &[per_hour(20.0), 10.0, 5_000.0],
-                    &[0.01, 0.05, 0.25, 0.5],
-                    &[0.001, 0.01, 0.05, 0.2],
-                ),
+                traffic: traffic.clone(),
                 excesses: vec![0.0],
-                canary_requests: 1_000,
-                requests_max: 50_000,
+                canary_requests: 500,
+                requests_max: 20_000,
                 runs: 10_000,
             },
             detection: DetectionPlan {
-                traffic: Traffic::grid(&[per_hour(20.0), 5_000.0], &[0.01, 0.05, 0.25], &[0.001, 0.01, 0.05]),
+                traffic,
                 defects: vec![0.01, 0.02, 0.05, 0.1, 0.5, 1.0],
                 healthy_requests: vec![0, 10_000],
-                canary_requests: 2_000,
+                canary_requests: 10_000,
                 look_every: Duration::from_millis(10),
                 users: 10_000,
                 runs: 200,
@@ -102,5 +124,15 @@ impl Default for Plan {
             seed: 1,
             threads: NonZeroUsize::MIN,
         }
+    }
+}
+
+impl Default for Plan {
+    /// The published grid. A defect of +1 % must be one, so the margin is less; detection is shown at a share of 5 %.
+    fn default() -> Self {
+        let mut plan = Self::grid((0.005, 0.999), &Self::PACES, &Self::SHARES, &Self::RATES);
+        let [slow, _, fast] = Self::PACES;
+        plan.detection.traffic = Traffic::grid(&[slow, fast], &[0.05], &Self::RATES[..3]);
+        plan
     }
 }

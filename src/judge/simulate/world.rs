@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::{Random, Traffic};
+use super::Traffic;
 use crate::judge::{Counts, GuardSpec, Judge, Verdict};
+use crate::random::Random;
 
 /// One run's traffic, versions and judge.
 #[derive(Clone)]

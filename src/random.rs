@@ -1,4 +1,5 @@
-//! A small generator of pseudo-random numbers: SplitMix64 (Steele, Lea & Flood 2014). For simulations only.
+//! A small generator of pseudo-random numbers: SplitMix64 (Steele, Lea & Flood 2014). Not for
+//! secrets: for simulations, and for choices that need no more than to be spread evenly.
 
 /// Sixty-four bits of state; every seed is a good one.
 #[derive(Clone, Debug)]
@@ -17,8 +18,9 @@ impl Random {
     }
 
     pub fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(STEP);
-        mix(self.0)
+        let (next, number) = step(self.0);
+        self.0 = next;
+        number
     }
 
     /// True with probability `p`.
@@ -30,6 +32,12 @@ impl Random {
     pub fn below(&mut self, end: u64) -> u64 {
         ((u128::from(self.draw()) * u128::from(end)) >> 64) as u64
     }
+}
+
+/// The next state, and its number; for those who keep the state themselves.
+pub fn step(state: u64) -> (u64, u64) {
+    let state = state.wrapping_add(STEP);
+    (state, mix(state))
 }
 
 fn mix(mut z: u64) -> u64 {

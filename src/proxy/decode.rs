@@ -1,0 +1,322 @@
+//! An endpoint's answer, from bytes to a head and to the pieces of its body (RFC 9112 §4, §6).
+//!
+//! Strict where two readers could differ: lengths that contradict each other, a transfer coding other than
+//! `chunked`, and bare line feeds in chunked framing are errors. What speaks of this hop alone is left out of
+//! the fields at once. Pure: the sockets are in `upstream`.
+//!
+//! Bounds: a head of [`HEAD_BYTES`] and [`HEAD_FIELDS`] fields; more is an error.
+
+use std::mem::MaybeUninit;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::{HeaderMap, StatusCode};
+
+use super::chunked::Chunked;
+use super::headers::{is_hop_by_hop, may_be_of_this_hop, named_in};
+
+pub(super) const HEAD_BYTES: usize = 64 << 10;
+pub(super) const HEAD_FIELDS: usize = 128;
+
+/// What an endpoint said is not HTTP/1.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Malformed(pub &'static str);
+
+const INVALID_FIELD: Malformed = Malformed("a response field is not valid");
+
+#[derive(Debug)]
+pub(super) struct ResponseHead {
+    pub status: StatusCode,
+    /// Without what is for this hop alone.
+    pub headers: HeaderMap,
+    pub framing: Framing,
+    /// Whether the connection may carry another exchange after this one.
+    pub keep_alive: bool,
+}
+
+/// Where the body ends.
+#[derive(Debug)]
+pub(super) enum Framing {
+    /// So many bytes are left.
+    Length(u64),
+    Chunked(Chunked),
+    UntilClose,
+}
+
+/// A piece of a body.
+#[derive(Debug, PartialEq)]
+pub(super) enum Piece {
+    Data(Bytes),
+    /// The fields after a chunked body; nothing follows them.
+    Trailers(HeaderMap),
+    End,
+}
+
+/// Reads the head that `bytes` begin with, and says how long it is; `None` while it is not whole.
+/// An answer `to_head` has no body, whatever its fields say.
+pub(super) fn read_head(bytes: &[u8], to_head: bool) -> Result<Option<(ResponseHead, usize)>, Malformed> {
+    let mut fields = [const { MaybeUninit::uninit() }; HEAD_FIELDS];
+    let mut head = httparse::Response::new(&mut []);
+    let parser = httparse::ParserConfig::default();
+    let length = match parser.parse_response_with_uninit_headers(&mut head, bytes, &mut fields) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) if bytes.len() < HEAD_BYTES => return Ok(None),
+        Ok(httparse::Status::Partial) => return Err(Malformed("the response head is too large")),
+        Err(httparse::Error::TooManyHeaders) => return Err(Malformed("the response head has too many fields")),
+        Err(_) => return Err(Malformed("the response head is not valid HTTP/1.1")),
+    };
+    let status = head.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(Malformed("the status is none"))?;
+    let mut read = Fields { headers: HeaderMap::with_capacity(head.headers.len() + 1), ..Fields::default() };
+    head.headers.iter().try_for_each(|field| read.take(field.name, field.value))?;
+    let modern = head.version == Some(1);
+    read.finish(status, modern, to_head).map(|head| Some((head, length)))
+}
+
+/// The fields of a head as they are read, and what those of this hop said.
+#[derive(Default)]
+struct Fields {
+    headers: HeaderMap,
+    length: Option<u64>,
+    chunked: bool,
+    close: bool,
+    keep_alive: bool,
+    /// By `Connection`, to be left out.
+    named: Vec<HeaderName>,
+}
+
+impl Fields {
+    fn take(&mut self, name: &str, value: &[u8]) -> Result<(), Malformed> {
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| INVALID_FIELD)?;
+        if name == CONTENT_LENGTH {
+            let repeated = self.length.is_some();
+            self.take_length(value)?;
+            if repeated {
+                return Ok(());
+            }
+            // `5, 5` is one length to us, and not to every client.
+            let value = match (self.length, value.contains(&b',')) {
+                (Some(length), true) => length.into(),
+                _ => HeaderValue::from_bytes(value).map_err(|_| INVALID_FIELD)?,
+            };
+            self.headers.append(name, value);
+            return Ok(());
+        }
+        if may_be_of_this_hop(&name) {
+            if name == CONNECTION {
+                self.take_connection(value);
+                return Ok(());
+            }
+            if name == TRANSFER_ENCODING {
+                return self.take_coding(value);
+            }
+            if is_hop_by_hop(&name) {
+                return Ok(());
+            }
+        }
+        self.headers.append(name, HeaderValue::from_bytes(value).map_err(|_| INVALID_FIELD)?);
+        Ok(())
+    }
+
+    fn take_length(&mut self, value: &[u8]) -> Result<(), Malformed> {
+        for item in value.split(|b| *b == b',') {
+            let length = number(item.trim_ascii()).ok_or(Malformed("the Content-Length is not a number"))?;
+            if self.length.is_some_and(|known| known != length) {
+                return Err(Malformed("the response has two different lengths"));
+            }
+            self.length = Some(length);
+        }
+        Ok(())
+    }
+
+    /// A coding other than `chunked` would be lost here: it is of this hop, and we cannot undo it.
+    fn take_coding(&mut self, value: &[u8]) -> Result<(), Malformed> {
+        if self.chunked || !value.trim_ascii().eq_ignore_ascii_case(b"chunked") {
+            return Err(Malformed("the response has a transfer coding other than chunked"));
+        }
+        self.chunked = true;
+        Ok(())
+    }
+
+    fn take_connection(&mut self, value: &[u8]) {
+        match value {
+            _ if value.eq_ignore_ascii_case(b"keep-alive") => self.keep_alive = true,
+            _ if value.eq_ignore_ascii_case(b"close") => self.close = true,
+            _ => {
+                let options = || value.split(|b| *b == b',').map(<[u8]>::trim_ascii);
+                self.keep_alive |= options().any(|option| option.eq_ignore_ascii_case(b"keep-alive"));
+                self.close |= options().any(|option| option.eq_ignore_ascii_case(b"close"));
+                self.named.extend(named_in(value));
+            }
+        }
+    }
+
+    fn finish(mut self, status: StatusCode, modern: bool, to_head: bool) -> Result<ResponseHead, Malformed> {
+        for name in &self.named {
+            self.headers.remove(name);
+        }
+        if self.chunked && !modern {
+            return Err(Malformed("the response is chunked, and of HTTP/1.0"));
+        }
+        if self.chunked {
+            // RFC 9112 §6.3: the coding frames the body, and a length beside it must not be passed on.
+            self.headers.remove(CONTENT_LENGTH);
+        }
+        let bodiless =
+            to_head || status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let framing = match self.length {
+            _ if bodiless => Framing::Length(0),
+            _ if self.chunked => Framing::Chunked(Chunked::default()),
+            Some(length) => Framing::Length(length),
+            None => Framing::UntilClose,
+        };
+        let persistent = if modern { !self.close } else { self.keep_alive && !self.close };
+        let keep_alive = persistent && !matches!(framing, Framing::UntilClose);
+        Ok(ResponseHead { status, headers: self.headers, framing, keep_alive })
+    }
+}
+
+/// Digits and nothing else; no sign, unlike the standard library.
+fn number(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+impl Framing {
+    /// Takes the next piece from the front of `input`; `None`: more bytes are wanted.
+    pub fn next(&mut self, input: &mut Bytes) -> Result<Option<Piece>, Malformed> {
+        match self {
+            Self::Length(0) => Ok(Some(Piece::End)),
+            Self::Chunked(chunked) => chunked.next(input),
+            _ if input.is_empty() => Ok(None),
+            Self::Length(left) => {
+                let take = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
+                *left -= take as u64;
+                Ok(Some(Piece::Data(input.split_to(take))))
+            }
+            Self::UntilClose => Ok(Some(Piece::Data(std::mem::take(input)))),
+        }
+    }
+
+    /// Nothing more belongs to the body.
+    pub fn is_done(&self) -> bool {
+        matches!(self, Self::Length(0))
+    }
+
+    /// What is left of it, where that is known.
+    pub fn left(&self) -> Option<u64> {
+        if let Self::Length(left) = self { Some(*left) } else { None }
+    }
+
+    /// How many bytes of plain data are known to come next.
+    pub fn data_ahead(&self) -> u64 {
+        match self {
+            Self::Length(left) => *left,
+            Self::Chunked(chunked) => chunked.data_ahead(),
+            Self::UntilClose => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(text: &str) -> ResponseHead {
+        let bytes = text.as_bytes();
+        let (head, length) = read_head(bytes, false).expect("is valid").expect("is whole");
+        assert_eq!(length, bytes.len());
+        head
+    }
+
+    fn fault(text: &str) -> &'static str {
+        read_head(text.as_bytes(), false).expect_err("is not valid").0
+    }
+
+    #[test]
+    fn the_framing_follows_the_fields() {
+        let framing = |text: &str| {
+            let head = head(text);
+            (
+                format!("{:?}", head.framing).split(['(', ' ']).next().map(str::to_owned),
+                head.framing.left(),
+                head.keep_alive,
+            )
+        };
+        let is = |name: &str, left, keep_alive| (Some(name.to_owned()), left, keep_alive);
+        assert_eq!(framing("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n"), is("Length", Some(5), true));
+        assert_eq!(framing("HTTP/1.1 200 OK\r\ntransfer-encoding: Chunked\r\n\r\n"), is("Chunked", None, true));
+        assert_eq!(framing("HTTP/1.1 200 OK\r\n\r\n"), is("UntilClose", None, false));
+        assert_eq!(framing("HTTP/1.1 204 No Content\r\n\r\n"), is("Length", Some(0), true));
+        assert_eq!(framing("HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n\r\n"), is("Length", Some(0), true));
+        assert_eq!(
+            framing("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"),
+            is("Length", Some(0), false)
+        );
+        assert_eq!(framing("HTTP/1.0 200 OK\r\ncontent-length: 0\r\n\r\n"), is("Length", Some(0), false));
+        let kept = "HTTP/1.0 200 OK\r\nconnection: x, Keep-Alive\r\ncontent-length: 0\r\n\r\n";
+        assert_eq!(framing(kept), is("Length", Some(0), true));
+        let (answer, _) = read_head(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n", true).unwrap().unwrap();
+        assert_eq!(
+            (answer.framing.left(), &answer.headers["content-length"]),
+            (Some(0), &HeaderValue::from_static("5"))
+        );
+    }
+
+    #[test]
+    fn lengths_that_agree_are_one_and_others_an_error() {
+        let agree = head("HTTP/1.1 200 OK\r\ncontent-length: 5, 5\r\ncontent-length: 5\r\n\r\n");
+        assert_eq!(agree.headers.get_all("content-length").iter().collect::<Vec<_>>(), ["5"]);
+        let differ = "the response has two different lengths";
+        assert_eq!(fault("HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n"), differ);
+        assert_eq!(fault("HTTP/1.1 200 OK\r\ncontent-length: 5, 6\r\n\r\n"), differ);
+        for length in ["+5", "-1", "5 5", "", "0x5", "18446744073709551616"] {
+            assert!(fault(&format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n")).contains("not a number"));
+        }
+    }
+
+    #[test]
+    fn a_coding_drops_the_length_and_an_unknown_one_is_refused() {
+        let both = head("HTTP/1.1 200 OK\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n");
+        assert!(both.headers.is_empty());
+        for coding in ["gzip, chunked", "gzip", "chunked\r\ntransfer-encoding: chunked"] {
+            assert!(fault(&format!("HTTP/1.1 200 OK\r\ntransfer-encoding: {coding}\r\n\r\n")).contains("coding"));
+        }
+        assert!(fault("HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").contains("HTTP/1.0"));
+    }
+
+    #[test]
+    fn fields_of_this_hop_stay_here() {
+        let head = head(
+            "HTTP/1.1 200 OK\r\nConnection: X-Secret, content-length\r\nx-secret: 1\r\nKeep-Alive: timeout=5\r\n\
+             X-Kept: 1\r\nx-kept: 2\r\nx-pointsman-version: forged\r\ncontent-length: 0\r\n\r\n",
+        );
+        let mut fields: Vec<_> = head.headers.iter().map(|(n, v)| (n.as_str(), v.to_str().unwrap())).collect();
+        fields.sort_unstable();
+        assert_eq!(fields, [("content-length", "0"), ("x-kept", "1"), ("x-kept", "2")]);
+    }
+
+    #[test]
+    fn a_head_is_read_only_when_it_is_whole() {
+        let text = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+        let head_bytes = text.len() - 2;
+        for cut in 0..head_bytes {
+            assert!(read_head(&text[..cut], false).expect("so far so good").is_none(), "{cut}");
+        }
+        assert_eq!(read_head(text, false).unwrap().unwrap().1, head_bytes);
+        assert!(fault(&format!("HTTP/1.1 200 OK\r\nx: {}", "y".repeat(HEAD_BYTES))).contains("too large"));
+        assert!(fault(&format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(HEAD_FIELDS + 1))).contains("too many"));
+        assert!(fault("SSH-2.0-OpenSSH_9.2\r\n").contains("not valid"));
+    }
+
+    #[test]
+    fn a_body_with_a_length_ends_there() {
+        let (mut framing, mut input) = (Framing::Length(3), Bytes::from_static(b"abXY"));
+        assert_eq!(framing.next(&mut input.split_to(2)), Ok(Some(Piece::Data("ab".into()))));
+        assert_eq!(framing.next(&mut Bytes::new()), Ok(None));
+        assert_eq!(framing.next(&mut input), Ok(Some(Piece::Data("X".into()))));
+        assert_eq!((framing.next(&mut input), &input[..]), (Ok(Some(Piece::End)), &b"Y"[..]));
+    }
+}
