@@ -112,9 +112,11 @@ impl Control {
         self.0.lock().agents.get(key).map(|entry| entry.rollout.state.clone())
     }
 
-    /// At most `limit` records of the audit after this number.
-    pub fn audit(&self, after: u64, limit: usize) -> Result<Vec<Record>, StoreError> {
-        audit::records(&*self.0.book.store, after, limit)
+    /// At most `limit` records of the audit after this number. Read on a thread of its own, for a disk may stall.
+    pub async fn audit(&self, after: u64, limit: usize) -> Result<Vec<Record>, StoreError> {
+        let store = self.0.book.store.clone();
+        let read = tokio::task::spawn_blocking(move || audit::records(&*store, after, limit));
+        read.await.unwrap_or_else(|panicked| Err(StoreError::Failed(panicked.to_string())))
     }
 
     /// Rollbacks and breaches of every agent.

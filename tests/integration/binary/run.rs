@@ -60,7 +60,8 @@ fn a_port_in_use_is_named_with_a_remedy() {
         ("listeners[1].address", format!("{{ address: {free} }}, {{ address: '{taken}' }}"), free.to_owned()),
         ("admin.address", format!("{{ address: {free} }}"), format!("'{}'", first.admin)),
     ] {
-        let file = File::new(&format!("listeners: [{listeners}]\nadmin: {{ address: {admin} }}\nstate_dir: none\n{agent}"));
+        let file =
+            File::new(&format!("listeners: [{listeners}]\nadmin: {{ address: {admin} }}\nstate_dir: none\n{agent}"));
         let ended = refused(&file);
         let wanted = format!("error: {field}: cannot listen on ");
         assert!(ended.err.contains(&wanted) && ended.err.contains("choose another port"), "{field}: {}", ended.err);

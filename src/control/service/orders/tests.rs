@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::*;
-use crate::control::audit;
+use crate::control::audit::{self, Entry};
 use crate::control::fixture::{a_spec, an_agent, intent, step};
 use crate::control::model::{Actor, DeploymentSpec, Intent};
 use crate::control::store::Store;
@@ -53,7 +53,6 @@ impl Instance {
         }
     }
 
-    /// As the power cut leaves it: nothing more is written.
     fn stop(self) {
         self.thread.stop();
     }
@@ -83,6 +82,11 @@ async fn what_was_ordered_is_there_in_the_next_process() {
     assert_eq!((&is.id, is.started.wall, is.state.as_str()), (&was.id, was.started.wall, "paused"));
     assert_eq!((after.revision, after.changed.len()), (before.revision, before.changed.len()));
     second.order(Command::Rollback { to: None }).await.expect("also while paused");
+    let newest = second.control.audit(3, 9).await.expect("can be read").pop().expect("a record of it");
+    let Entry { actor, command, before, after, .. } = newest.entry;
+    assert_eq!((actor, command.as_str()), (Actor::new("ada", "api 127.0.0.1"), "rollback"));
+    assert_eq!(before["deployment"]["state"]["is"], "paused");
+    assert_eq!((&after["stable"], &after["deployment"]["state"]["is"]), (&"1.4.2".into(), &"rolled_back".into()));
     second.stop();
 
     let third = open(&store, intent(Some(a_spec())));
@@ -91,9 +95,7 @@ async fn what_was_ordered_is_there_in_the_next_process() {
     third.control.apply(intent(Some(a_spec()))).await.expect("a good intent");
     assert_eq!(third.state(), "rolled_back", "the latch outlives processes");
     third.stop();
-    let expected = ["start", "reload", "start", "rollback", "start", "reload", "reload"];
-    let written: Vec<_> = commands(&store).into_iter().filter(|command| command != "pause").collect();
-    assert_eq!(written, expected);
+    assert_eq!(commands(&store), ["start", "reload", "pause", "start", "rollback", "start", "reload", "reload"]);
 }
 
 #[tokio::test]
@@ -195,15 +197,13 @@ async fn what_time_moves_waits_for_the_disk_and_is_tried_again() {
     let later = Moment::now().checked_add(Duration::from_secs(601)).expect("soon");
     full(&store, true);
     instance.control.look(later);
-    while instance.control.next_look(later).is_none_or(|at| at <= later.instant) {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    // Held until the disk has answered.
+    drop(instance.control.0.turn.lock().await);
     assert_eq!(weight(), 1_000);
+    assert!(instance.control.next_look(Moment::now()).is_some_and(|at| at < later.instant), "tried again before long");
     full(&store, false);
     instance.control.look(later);
-    while weight() == 1_000 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    drop(instance.control.0.turn.lock().await);
     assert_eq!(weight(), 5_000);
     instance.stop();
     assert_eq!(commands(&store).last().map(String::as_str), Some("advance"));
