@@ -48,10 +48,10 @@ impl Asked {
         fits(&self.agent, &record.entry.agent) && fits(&self.environment, &record.entry.environment)
     }
 
-    fn read(&self, control: &Control) -> Result<Page<Record>, StoreError> {
+    async fn read(&self, control: &Control) -> Result<Page<Record>, StoreError> {
         let (mut items, mut after) = (Vec::new(), self.after);
         for _ in 0..SCANNED / READ_AT_ONCE {
-            let records = control.audit(after, READ_AT_ONCE)?;
+            let records = control.audit(after, READ_AT_ONCE).await?;
             let is_end = records.len() < READ_AT_ONCE;
             for record in records {
                 if items.len() == self.limit {
@@ -71,14 +71,11 @@ impl Asked {
 }
 
 pub async fn list(State(state): State<AdminState>, asked: Asked) -> Result<Json<Page<Record>>, Problem> {
-    // On a thread that may wait for a disk.
-    let read = tokio::task::spawn_blocking(move || asked.read(&state.control)).await;
-    match read {
-        Ok(Ok(page)) => Ok(Json(page)),
-        Ok(Err(error)) => {
+    match asked.read(&state.control).await {
+        Ok(page) => Ok(Json(page)),
+        Err(error) => {
             tracing::error!(%error, "the audit cannot be read");
             Err(Problem::new(Kind::StoreUnavailable, "the store cannot be read; the log says why"))
         }
-        Err(_) => Err(Problem::new(Kind::StoreUnavailable, "the store was not read to its end; the log says why")),
     }
 }

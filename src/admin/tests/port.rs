@@ -67,7 +67,11 @@ impl Port {
             AgentIntent { spec: Arc::new(spec), health: [].into(), deployment: None }
         };
         let bot = AgentIntent { spec: Arc::new(an_agent()), health: [].into(), deployment: Some(a_spec()) };
-        let intent = Intent { config_hash: "cafe".into(), agents: vec![bot, twin("production"), twin("staging")], prometheus: None };
+        let intent = Intent {
+            config_hash: "cafe".into(),
+            agents: vec![bot, twin("production"), twin("staging")],
+            prometheus: None,
+        };
         let (control, _) = Control::start(intent, Arc::new(StatsRegistry::new(1))).expect("a good intent");
         let state = AdminState {
             control,

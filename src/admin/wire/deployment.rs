@@ -5,10 +5,10 @@ use serde::Serialize;
 
 use super::{ActorView, percent, time};
 use crate::control::agent::AgentState;
+use crate::control::health::CheckReading;
 use crate::control::model::{
     AgentKey, Breach, Cost, Deployment, DeploymentState, OnBreach, PauseCause, Rollback, RollbackCause, Stage, Step,
 };
-use crate::control::health::CheckReading;
 use crate::control::prometheus::QueryReading;
 use crate::control::view::DeploymentView;
 use crate::judge::{Reading, Verdict};

@@ -151,12 +151,7 @@ impl Inner {
     }
 
     /// Makes `rollouts` the agents there are; those that stay on trial keep being watched.
-    pub fn settle(
-        &mut self,
-        rollouts: BTreeMap<AgentKey, AgentRollout>,
-        means: &Means<'_>,
-        now: Moment,
-    ) {
+    pub fn settle(&mut self, rollouts: BTreeMap<AgentKey, AgentRollout>, means: &Means<'_>, now: Moment) {
         let mut before = std::mem::take(&mut self.agents);
         for (key, rollout) in rollouts {
             let (watch, gate) = before.remove(&key).map_or((None, None), |entry| (entry.watch, entry.gate));
