@@ -2,6 +2,7 @@
 
 mod breach;
 mod commands;
+mod completions;
 mod process;
 mod run;
 mod signals;

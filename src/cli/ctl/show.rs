@@ -1,0 +1,309 @@
+//! Answers of the API for people.
+
+use std::fmt::Write as _;
+
+use super::text::{Cell, Colour, NONE, Style, Table, age, pairs, percent, plain, seconds};
+use super::wire;
+use super::wire::{Agent, Deployment, Done, Event, Explanation, Figures, Reading, Record, RollbackPoint, Version};
+
+pub fn agents(agents: &[Agent], style: Style) -> String {
+    let mut table = Table::new(["AGENT", "ENVIRONMENT", "STABLE", "DEPLOYMENT", "STATE", "SHARE", "SINCE"]);
+    for agent in agents {
+        let place = [&agent.agent, &agent.environment, &agent.stable].map(Cell::from);
+        let [name, environment, stable] = place;
+        let [version, state, share, since] = match &agent.deployment {
+            None => [NONE; 4].map(Cell::from),
+            Some(deployment) => [
+                Cell::from(&deployment.version),
+                Cell::state(&deployment.state),
+                percent(deployment.weight_percent).into(),
+                age(&deployment.since).into(),
+            ],
+        };
+        table.row([name, environment, stable, version, state, share, since]);
+    }
+    or_none(&table, style, "no agents")
+}
+
+pub fn agent(agent: &Agent, style: Style) -> String {
+    let mut out = pairs(&[
+        ("agent", format!("{} ({})", agent.agent, agent.environment)),
+        ("stable", agent.stable.clone()),
+        ("epoch", agent.epoch.to_string()),
+    ]);
+    out.push('\n');
+    out.push_str(&versions(&agent.versions, style));
+    if let Some(shown) = &agent.deployment {
+        out.push('\n');
+        out.push_str(&deployment(shown, style));
+    }
+    out
+}
+
+pub fn versions(versions: &[Version], style: Style) -> String {
+    let mut table = Table::new(["VERSION", "SHARE", "BUCKETS", "ENDPOINTS"]);
+    for version in versions {
+        let endpoints = version.endpoints.join(" ");
+        table.row([
+            Cell::from(&version.version),
+            percent(version.weight_percent).into(),
+            ranges(version).into(),
+            endpoints.into(),
+        ]);
+    }
+    table.render(style)
+}
+
+pub fn deployment(deployment: &Deployment, style: Style) -> String {
+    let mut lines = vec![
+        ("deployment", deployment.id.clone()),
+        ("version", format!("{} ({}), for {}", deployment.version, deployment.strategy, deployment.stable)),
+        ("state", state(deployment)),
+    ];
+    if !deployment.by.is_empty() {
+        lines.push(("by", deployment.by.clone()));
+    }
+    lines.push(("started", format!("{}, {}", deployment.started_at, age(&deployment.started_at))));
+    lines.push(("steps", steps(deployment)));
+    lines.push(("requests", cost(deployment.requests, deployment.errors)));
+    if let Some(rollback) = &deployment.rollback {
+        lines.push(("rolled back", format!("{} from {}", rollback.at, percent(rollback.weight_percent))));
+    }
+    if let Some(why) = why(deployment) {
+        lines.push(("because", why));
+    }
+    let mut out = pairs(&lines);
+    if !deployment.guards.is_empty() {
+        out.push('\n');
+        out.push_str(&verdicts(&deployment.guards, style));
+    }
+    out
+}
+
+/// What ended or stopped it.
+pub fn why(deployment: &Deployment) -> Option<String> {
+    let explained = |reading: &Reading| reading.explanation.clone();
+    if let Some(rollback) = &deployment.rollback {
+        let guard = rollback.guard.as_ref().map(explained);
+        return guard.or_else(|| {
+            let by = if rollback.by.is_empty() { &rollback.cause } else { &rollback.by };
+            let reason = rollback.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
+            (!by.is_empty()).then(|| format!("{by}{reason}"))
+        });
+    }
+    deployment.paused_by.as_ref().map(explained)
+}
+
+/// `running, step 2 of 4, 5%, for 3m`.
+pub fn state(deployment: &Deployment) -> String {
+    let mut text = deployment.state.clone();
+    if let Some(step) = deployment.step {
+        let _ = write!(text, ", step {step} of {}", deployment.steps.len());
+    }
+    let _ = write!(text, ", {}", percent(deployment.weight_percent));
+    let since = age(&deployment.since);
+    if !since.is_empty() {
+        let _ = write!(text, ", since {since}");
+    }
+    if let Some(until) = &deployment.until {
+        let _ = write!(text, ", until {until}");
+    }
+    text
+}
+
+/// `1%:10m 5%:30m 100%, bake 1h`, as `ctl deploy --steps` takes them.
+fn steps(deployment: &Deployment) -> String {
+    let step = |step: &super::wire::Step| {
+        let share = percent(step.weight_percent);
+        step.hold_seconds.map_or(share.clone(), |hold| format!("{share}:{}", seconds(hold).replace(' ', "")))
+    };
+    let steps: Vec<_> = deployment.steps.iter().map(step).collect();
+    let bake = if deployment.bake_seconds > 0.0 {
+        format!(", bake {}", seconds(deployment.bake_seconds))
+    } else {
+        String::new()
+    };
+    format!("{}{bake}", steps.join(","))
+}
+
+pub fn cost(requests: u64, errors: u64) -> String {
+    if requests == 0 {
+        return "none".to_owned();
+    }
+    let share = errors as f64 / requests as f64 * 100.0;
+    format!("{requests}, {errors} of them errors ({})", percent(share))
+}
+
+pub fn deployments(deployments: &[Deployment], style: Style) -> String {
+    let mut table = Table::new(["ID", "VERSION", "STRATEGY", "STATE", "SHARE", "STARTED", "BY", "BECAUSE"]);
+    for deployment in deployments {
+        table.row([
+            Cell::from(&deployment.id),
+            Cell::from(&deployment.version),
+            Cell::from(&deployment.strategy),
+            Cell::state(&deployment.state),
+            percent(deployment.weight_percent).into(),
+            age(&deployment.started_at).into(),
+            Cell::from(&deployment.by),
+            why(deployment).unwrap_or_default().into(),
+        ]);
+    }
+    or_none(&table, style, "no deployments")
+}
+
+pub fn verdicts(readings: &[Reading], style: Style) -> String {
+    let mut table = Table::new(["VERDICT", "EVIDENCE", "CANARY", "STABLE", "LIMIT", "BAD TO BREACH", "GUARD"]);
+    for reading in readings {
+        let figures = |figures: &Figures| self::figures(figures, &reading.unit);
+        table.row([
+            Cell::state(&reading.verdict),
+            format!("{:.3}", reading.evidence).into(),
+            figures(&reading.canary).into(),
+            reading.stable.as_ref().map(figures).unwrap_or_default().into(),
+            reading.limit.map(|limit| amount(limit, &reading.unit)).unwrap_or_default().into(),
+            reading.bad_to_breach.map(|bad| bad.to_string()).unwrap_or_default().into(),
+            Cell::from(&reading.explanation),
+        ]);
+    }
+    or_none(&table, style, "no guard is looking: nothing is on trial, or the deployment has none")
+}
+
+/// `0.5% of 400 (0.1% to 2%)`.
+fn figures(figures: &Figures, unit: &str) -> String {
+    let Some(estimate) = figures.estimate else { return String::new() };
+    let interval = figures.interval.map(|(low, high)| format!(" ({} to {})", amount(low, unit), amount(high, unit)));
+    format!("{} of {}{}", amount(estimate, unit), figures.requests, interval.unwrap_or_default())
+}
+
+fn amount(figure: f64, unit: &str) -> String {
+    match unit {
+        "duration" => seconds(figure),
+        "share" => percent(figure * 100.0),
+        _ => format!("{figure:.4}"),
+    }
+}
+
+fn or_none(table: &Table, style: Style, none: &str) -> String {
+    if table.is_empty() { format!("{none}\n") } else { table.render(style) }
+}
+
+/// What a command came to.
+pub fn done(done: &Done, dry_run: bool, style: Style) -> String {
+    let mut out = changes(&done.changes, dry_run);
+    if let Some(deployment) = &done.deployment {
+        let _ = writeln!(
+            out,
+            "{} {} in {}: {}",
+            plain(&deployment.agent),
+            plain(&deployment.version),
+            plain(&deployment.environment),
+            style.paint(Colour::of(&deployment.state), &plain(&state(deployment)))
+        );
+    }
+    out
+}
+
+pub fn emergency(done: &[Done], dry_run: bool, style: Style) -> String {
+    let agents = done.iter().map(|agent| self::done(agent, dry_run, style));
+    let text: String = agents.collect();
+    if text.is_empty() { "no agent had anything to roll back\n".to_owned() } else { text }
+}
+
+fn changes(changes: &[String], dry_run: bool) -> String {
+    let lead = if dry_run { "would: " } else { "" };
+    let lines: String = changes.iter().map(|change| format!("{lead}{}\n", plain(change))).collect();
+    if lines.is_empty() { format!("nothing {}changed\n", if dry_run { "would be " } else { "" }) } else { lines }
+}
+
+/// `running, step 2 of 4, 5%`: what changes only when something happened.
+pub fn progress(deployment: &Deployment) -> String {
+    let mut text = deployment.state.clone();
+    if let Some(step) = deployment.step {
+        let _ = write!(text, ", step {step} of {}", deployment.steps.len());
+    }
+    let _ = write!(text, ", {}", percent(deployment.weight_percent));
+    if let Some(why) = why(deployment) {
+        let _ = write!(text, ": {why}");
+    }
+    text
+}
+
+pub fn table(table: &wire::Table, environment: Option<&str>, style: Style) -> String {
+    let mut rows = Table::new(["ENVIRONMENT", "AGENT", "VERSION", "SHARE", "BUCKETS", "ENDPOINTS"]);
+    let wanted = |agent: &&Agent| environment.is_none_or(|environment| agent.environment == environment);
+    for agent in table.agents.iter().filter(wanted) {
+        for version in &agent.versions {
+            rows.row([
+                Cell::from(&agent.environment),
+                Cell::from(&agent.agent),
+                Cell::from(&version.version),
+                percent(version.weight_percent).into(),
+                ranges(version).into(),
+                version.endpoints.join(" ").into(),
+            ]);
+        }
+    }
+    format!(
+        "epoch {}, configuration {}\n\n{}",
+        table.epoch,
+        plain(&table.config_hash),
+        or_none(&rows, style, "no agents")
+    )
+}
+
+fn ranges(version: &Version) -> String {
+    let ranges = version.bucket_ranges.iter().map(|range| format!("{}..={}", range.start, range.end));
+    ranges.collect::<Vec<_>>().join(" ")
+}
+
+/// As `pointsman explain` shows it of a file.
+pub fn explanation(explanation: &Explanation) -> String {
+    let key = match (&explanation.key, &explanation.key_source) {
+        (Some(key), Some(source)) => format!("{key} ({source})"),
+        _ => "none".to_owned(),
+    };
+    let mut lines = vec![("agent", format!("{} ({})", explanation.agent, explanation.environment)), ("key", key)];
+    lines.extend(explanation.bucket.map(|bucket| ("bucket", format!("{bucket} of 100000"))));
+    lines.push(("version", explanation.version.clone()));
+    lines.push(("reason", format!("{}: {}", explanation.reason, explanation.because)));
+    let range = |range: &wire::Range| ("split", format!("{:>6}..={:<6} {}", range.start, range.end, range.version));
+    lines.extend(explanation.ranges.iter().map(range));
+    pairs(&lines)
+}
+
+pub fn rollback_points(points: &[RollbackPoint], style: Style) -> String {
+    let mut table = Table::new(["POINT", "VERSION", "AGE", "BY", "WHY"]);
+    for point in points {
+        let age = age(&point.at);
+        table.row([
+            Cell::from(&point.id),
+            Cell::from(&point.version),
+            age.into(),
+            Cell::from(&point.by),
+            Cell::from(&point.why),
+        ]);
+    }
+    or_none(&table, style, "nothing to roll back to")
+}
+
+pub fn audit(records: &[Record], style: Style) -> String {
+    let mut table = Table::new(["SEQUENCE", "AT", "WHO", "ENVIRONMENT", "AGENT", "COMMAND"]);
+    for record in records {
+        table.row([
+            record.sequence.to_string().into(),
+            Cell::from(&record.at),
+            Cell::from(&record.actor),
+            Cell::from(&record.environment),
+            Cell::from(&record.agent),
+            Cell::from(&record.command),
+        ]);
+    }
+    or_none(&table, style, "no records")
+}
+
+/// One line.
+pub fn event(kind: &str, event: &Event, style: Style) -> String {
+    let place = format!("{}/{}", event.environment, event.agent);
+    let kind = style.paint(Colour::of(kind), &plain(kind));
+    format!("{}  {}  {kind}  {}", plain(&event.at), plain(&place), plain(&event.what))
+}
