@@ -6,13 +6,21 @@
 //!
 //! Bounds: [`serve::CONNECTIONS`] at once, [`BODY_LIMIT`] per request body, [`REQUEST_TIMEOUT`] per request.
 //!
-//! Left out: TLS, roles, and an OpenAPI document.
+//! Left out: TLS.
 
 pub mod auth;
+mod body;
 mod error;
 mod handlers;
+mod idempotency;
+mod openapi;
+mod order;
+mod page;
+mod parameters;
+mod query;
 pub mod routes;
 pub mod serve;
+pub mod tokens;
 pub mod wire;
 
 use std::sync::Arc;
@@ -20,14 +28,20 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::Method;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use serde_json::Value;
 
+use crate::control::request::{self, DeploymentRequest};
 use crate::control::service::Control;
 use crate::ready::Readiness;
+use crate::routing::spec::AgentSpec;
 use crate::telemetry::reload::ReloadStatus;
 use auth::{Access, Auth};
 use error::Problem;
+pub use handlers::events::Followers;
+pub use idempotency::Answers;
 pub use serve::serve;
 
 /// The largest request body that is read.
@@ -45,13 +59,29 @@ pub struct AdminState {
     /// Renders the Prometheus text format.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     pub auth: Auth,
+    pub answers: Answers,
+    pub followers: Followers,
+    pub form: DeploymentForm,
+}
+
+/// How a deployment is asked for: as in the file, which is the configuration's to know. `app` brings the two
+/// together, so that this room need not know that one.
+#[derive(Clone, Copy)]
+pub struct DeploymentForm {
+    pub read: fn(Value, &AgentSpec) -> Result<DeploymentRequest, Vec<request::FieldError>>,
+    /// The JSON Schema of what is read.
+    pub schema: fn() -> Value,
 }
 
 pub fn router(state: AdminState) -> Router {
     let mut router = Router::new();
     for endpoint in routes::endpoints() {
         let gate = Gate { auth: state.auth.clone(), access: endpoint.access };
-        router = router.route(endpoint.path, endpoint.serve.layer(from_fn_with_state(gate, admit)));
+        let mut serve = endpoint.serve;
+        if endpoint.method == Method::POST {
+            serve = serve.layer(from_fn_with_state(state.answers.clone(), once));
+        }
+        router = router.route(&endpoint.path, serve.layer(from_fn_with_state(gate, admit)));
     }
     router
         .fallback(|| async { Problem::no_such_path() })
@@ -68,10 +98,18 @@ struct Gate {
 }
 
 async fn admit(State(gate): State<Gate>, request: Request, next: Next) -> Response {
-    match gate.auth.check(gate.access, &request) {
-        Ok(()) => next.run(request).await,
+    let (mut head, body) = request.into_parts();
+    match gate.auth.check(gate.access, &head).await {
+        Ok(caller) => {
+            head.extensions.insert(caller);
+            next.run(Request::from_parts(head, body)).await
+        }
         Err(problem) => problem.into_response(),
     }
+}
+
+async fn once(State(answers): State<Answers>, request: Request, next: Next) -> Response {
+    answers.handle(request, next).await
 }
 
 async fn in_time(request: Request, next: Next) -> Response {

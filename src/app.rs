@@ -1,7 +1,7 @@
 //! The only wiring: threads, sockets, reload, stop.
 //!
-//! Threads: `worker-N` and `acceptor` (data plane), `control` (reconciler, admin side, reload). The
-//! data plane is stopped first and the control plane last, so that probes answer and figures can be
+//! Threads: `worker-N` and `acceptor` (data plane), `control` (reconciler, admin side, reload), `store` (commits).
+//! The data plane is stopped first and the control plane last, so that probes answer and figures can be
 //! scraped while exchanges drain.
 
 mod figures;
@@ -17,16 +17,21 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::admin::{self, AdminState, auth::Auth};
-use crate::config::{AccessLogConfig, Config, Limits};
+use crate::admin::auth::Auth;
+use crate::admin::tokens::{file::TokenFile, live::LiveTokens};
+use crate::admin::{self, AdminState, Answers, DeploymentForm, Followers};
+use crate::config::{self, AccessLogConfig, Config, Limits};
 use crate::control::reconcile::Reconciler;
-use crate::control::service::Control;
+use crate::control::service::{Control, StartError};
+use crate::control::store::redb::Redb;
+use crate::control::writer::WriterThread;
 use crate::proxy::listen::{self, DataPlane};
 use crate::proxy::worker::{ProxyOptions, Shared};
 use crate::ready::{Readiness, ReadyGuard};
 use crate::routing::compile::Rejection;
 use crate::routing::table::SharedTable;
 use crate::telemetry::access::{AccessLog, AccessTarget};
+use crate::telemetry::commits::CommitFigures;
 use crate::telemetry::counters::ProxyCounters;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::reload::ReloadStatus;
@@ -52,19 +57,49 @@ pub struct Running {
 struct ControlPlane {
     stop: watch::Sender<bool>,
     thread: JoinHandle<()>,
+    writer: Option<WriterThread>,
+}
+
+/// Control, and what writes down what it does.
+struct State {
+    control: Control,
+    reconciler: Reconciler,
+    /// `None`, as `commits`, where nothing is kept beyond the process.
+    writer: Option<WriterThread>,
+    commits: Option<CommitFigures>,
+}
+
+impl State {
+    fn open(config: &Config, registry: &Arc<StatsRegistry>) -> anyhow::Result<Self> {
+        let Some(dir) = &config.state_dir else {
+            let (control, reconciler) = Control::start(config.intent(), registry.clone()).map_err(all_rejections)?;
+            return Ok(Self { control, reconciler, writer: None, commits: None });
+        };
+        let store = Arc::new(Redb::open(dir).context("state_dir")?);
+        let commits = CommitFigures::default();
+        let opened = Control::open(config.intent(), registry.clone(), store, commits.clone());
+        let (control, reconciler, writer) = opened.map_err(|error| match error {
+            StartError::Rejected(rejections) => all_rejections(rejections),
+            StartError::Store(error) => anyhow::Error::new(error).context("state_dir"),
+        })?;
+        Ok(Self { control, reconciler, writer: Some(writer), commits: Some(commits) })
+    }
 }
 
 /// Starts everything; returns when all sockets are bound and the first table is live.
 /// `file` is watched for changes, and read again on SIGHUP, when given.
 pub fn start(config: Config, file: Option<PathBuf>) -> anyhow::Result<Running> {
     let registry = Arc::new(StatsRegistry::new(config.workers));
-    let (control, reconciler) = Control::start(config.intent(), registry.clone()).map_err(all_rejections)?;
+    let State { control, reconciler, writer, commits } = State::open(&config, &registry)?;
     let counters = ProxyCounters::for_workers(config.workers);
     let options = proxy_options(&config, access_log(config.access_log.as_ref())?);
     let reloads = Arc::new(ReloadStatus::default());
     let metrics = Arc::new(metrics(&registry, &reloads, &counters, &control));
     if let Some(log) = &options.access_log {
         metrics.set_access_log(log.counters());
+    }
+    for collector in commits.iter().flat_map(CommitFigures::collectors) {
+        metrics.register(collector)?;
     }
     let (listeners, bound) = Listeners::bind(&config.listeners)?;
     let admin_socket = bind_admin(config.admin.address)?;
@@ -83,7 +118,13 @@ pub fn start(config: Config, file: Option<PathBuf>) -> anyhow::Result<Running> {
             let metrics = metrics.clone();
             Arc::new(move || metrics.render())
         },
-        auth: config.admin.token.as_ref().map_or_else(Auth::loopback_only, |token| Auth::token(token.0.clone())),
+        auth: Auth::new(
+            config.admin.token.as_ref().map(|token| &*token.0),
+            config.state_dir.as_deref().map(|dir| LiveTokens::new(TokenFile::in_state_dir(dir))),
+        ),
+        answers: Answers::default(),
+        followers: Followers::default(),
+        form: DeploymentForm { read: config::deployment_request, schema: config::deployment_schema },
     };
     reloads.succeeded(&config.hash, SystemTime::now());
     let drain_timeout = config.limits.drain_timeout;
@@ -97,7 +138,7 @@ pub fn start(config: Config, file: Option<PathBuf>) -> anyhow::Result<Running> {
         metrics,
         status: reloads.clone(),
     });
-    let control_plane = start_control_plane(reconciler, admin_socket, state, reloader)?;
+    let control_plane = start_control_plane(reconciler, admin_socket, state, reloader, writer)?;
     Ok(Running {
         listeners: addresses,
         admin,
@@ -123,6 +164,10 @@ impl Running {
         }
         self.control_plane.stop.send_replace(true);
         let _ = self.control_plane.thread.join();
+        // Last, for everything above may have had something to write.
+        if let Some(writer) = self.control_plane.writer {
+            writer.stop();
+        }
     }
 }
 
@@ -131,6 +176,7 @@ fn start_control_plane(
     admin_socket: std::net::TcpListener,
     state: AdminState,
     reloader: Option<Reloader>,
+    writer: Option<WriterThread>,
 ) -> anyhow::Result<ControlPlane> {
     let (stop, stopped) = watch::channel(false);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
@@ -150,7 +196,7 @@ fn start_control_plane(
         tokio::join!(reconciler.run(stopped.clone()), admin, reload);
     };
     let thread = std::thread::Builder::new().name("control".into()).spawn(move || runtime.block_on(work))?;
-    Ok(ControlPlane { stop, thread })
+    Ok(ControlPlane { stop, thread, writer })
 }
 
 pub(crate) fn all_rejections(rejections: Vec<Rejection>) -> anyhow::Error {

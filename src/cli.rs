@@ -1,5 +1,6 @@
 //! The subcommands: arguments in, text out, an exit code.
 
+mod audit;
 mod bucket;
 mod completions;
 mod ctl;
@@ -8,6 +9,7 @@ mod explain;
 mod mock_agent;
 mod run;
 mod simulate;
+mod token;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -48,6 +50,13 @@ enum Command {
     Explain(explain::Args),
     /// Route random keys and compare the split that they get with the intended one
     Simulate(simulate::Args),
+    /// Make, list and revoke bearer tokens of the control-plane API
+    Token(token::Args),
+    /// The record of who changed what
+    Audit {
+        #[command(subcommand)]
+        command: audit::Command,
+    },
     /// See it work: two agents, live traffic, a ramp, and a canary that fails
     Demo(demo::Args),
     MockAgent(mock_agent::Args),
@@ -72,6 +81,8 @@ pub fn main() -> ExitCode {
         Command::Bucket(args) => bucket::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Simulate(args) => simulate::run(&args),
+        Command::Token(args) => token::run(args),
+        Command::Audit { command } => audit::run(&command),
         Command::Demo(args) => demo::run(args),
         Command::MockAgent(args) => mock_agent::run(args),
         Command::Completions(args) => completions::run::<Cli>(&args).map_err(Into::into),

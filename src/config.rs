@@ -12,6 +12,7 @@ mod expand;
 mod file;
 mod marks;
 mod node;
+mod request;
 mod scalar;
 mod schema;
 mod source;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use errors::{ConfigError, ConfigErrors, MAX_ERRORS, Place};
+pub use request::{deployment as deployment_request, deployment_schema};
 pub use schema::schema;
 pub use source::MAX_FILE_BYTES;
 
@@ -38,7 +40,8 @@ pub struct Config {
     pub hash: Arc<str>,
     pub listeners: Vec<ListenerConfig>,
     pub admin: AdminConfig,
-    pub state_dir: PathBuf,
+    /// `None`: state is in memory only.
+    pub state_dir: Option<PathBuf>,
     /// 1..=256
     pub workers: usize,
     /// Responses carry `x-pointsman-version`.

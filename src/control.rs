@@ -6,23 +6,41 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | [`model`] | deployments as written, and as they are |
-//! | [`rollout`] | pure: (spec, state, judgement, now) → actions |
-//! | [`agent`] | pure: one agent's live deployment and its memory of rollbacks |
+//! | [`request`] | a deployment as asked for → its whole spec, or all that is wrong with it |
+//! | [`command`] | what an operator may order, and the answers |
+//! | [`rollout`] | pure: (spec, state, observation, now) → actions |
+//! | [`verbs`] | pure: an operator's verb in each state → action, or a refusal |
+//! | [`agent`] | pure: one agent's deployments, its stable version and its rollback points |
+//! | [`change`] | pure: an agent before and after, and the words for the difference |
 //! | [`watch`] | the only meeting with the judge: a live deployment's counters and verdicts |
 //! | [`service`] | the commands, and the one place that publishes tables |
 //! | [`reconcile`] | the loop: bell, timer or command → judge, plan, publish |
-//! | `report` | events → log lines |
+//! | [`feed`] | the newest events, for those who follow |
+//! | [`store`] | documents with revisions: what outlives the process |
+//! | [`persist`] | control's state as documents, and back |
+//! | [`audit`] | who changed what, as a chain that shows what was tampered with |
+//! | [`writer`] | the one thread that writes the store |
+//! | `report` | changes → events and log lines |
 //! | [`view`] | what metrics and the admin API may see |
 //!
-//! Left out: durability and an audit trail (nothing survives a restart), and health checks of endpoints.
+//! Left out: health checks of endpoints.
 
 pub mod agent;
+pub mod audit;
+pub mod change;
+pub mod command;
+pub mod feed;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod model;
+pub mod persist;
 pub mod reconcile;
 mod report;
+pub mod request;
 pub mod rollout;
 pub mod service;
+pub mod store;
+pub mod verbs;
 pub mod view;
 pub mod watch;
+pub mod writer;

@@ -8,6 +8,7 @@ pub mod compile;
 pub mod decide;
 pub mod ids;
 pub mod key;
+pub mod layout;
 pub mod matcher;
 pub mod parse;
 pub mod segment;

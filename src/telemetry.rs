@@ -5,6 +5,7 @@
 //! | [`stats`] | per-version counters and histograms, written by the workers |
 //! | [`counters`] | what the proxy counts about itself, and the closed list of its error codes |
 //! | [`bell`] | how a worker wakes the judge |
+//! | [`commits`] | how the store's commits went |
 //! | [`reload`] | how the last reload of the file went |
 //! | [`metrics`] | the scrape: all of the above as Prometheus text |
 //! | [`access`] | one JSON line per exchange, off the request path |
@@ -12,6 +13,7 @@
 
 pub mod access;
 pub mod bell;
+pub mod commits;
 pub mod counters;
 pub mod logging;
 pub mod metrics;

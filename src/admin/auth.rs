@@ -1,24 +1,32 @@
 //! Who may ask.
 //!
-//! With a token, every `/api` request must carry it. Probes and `/metrics` stay open: an orchestrator and a
-//! scraper often cannot hold a secret, and neither page changes anything or shows more than names and figures.
+//! There are two kinds of credentials: `admin.token` of the configuration, which may do everything, and the
+//! [`super::tokens`] of `pointsman token`, each with a role. Where there is either, every `/api` request must
+//! carry one. Probes and `/metrics` stay open: an orchestrator and a scraper often cannot hold a secret, and
+//! neither page changes anything or shows more than names and figures.
 //!
-//! Without a token the port is on loopback only (the configuration sees to that), and the danger left is a web
+//! Without any the port is on loopback only (the configuration sees to that), and the danger left is a web
 //! page in the operator's own browser: a name that it makes resolve to 127.0.0.1, or a form posted across
 //! sites. Both give themselves away in headers that a page cannot set.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use axum::extract::Request;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header, uri::Authority};
-use subtle::ConstantTimeEq;
 
 use super::error::Problem;
+use super::tokens::live::{LiveTokens, Unreadable};
+use super::tokens::{Fingerprint, Role, Token};
 
-/// The admin port's one credential, or none.
-#[derive(Clone)]
-pub struct Auth(Option<Arc<str>>);
+/// What a credential may be.
+#[derive(Clone, Default)]
+pub struct Auth {
+    /// Of `admin.token`.
+    admin: Option<Fingerprint>,
+    tokens: Option<LiveTokens>,
+}
 
 /// Whom an endpoint is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,52 +35,87 @@ pub enum Access {
     Probe,
     /// No token wanted, but no web page's business either.
     Scrape,
-    Operator,
+    /// This role, and those above it.
+    Api(Role),
+}
+
+/// Where a connection comes from; the server puts it into each request.
+#[derive(Clone, Copy, Debug)]
+pub struct Remote(pub SocketAddr);
+
+/// Who asks, for the audit trail.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// A token's name, `admin.token`, or `local`.
+    pub name: Arc<str>,
+    pub role: Role,
+    /// The remote address.
+    pub source: Arc<str>,
 }
 
 impl Auth {
-    pub fn token(token: Arc<str>) -> Self {
-        Self(Some(token))
+    /// `None`: there is no `admin.token`.
+    pub fn new(admin_token: Option<&str>, tokens: Option<LiveTokens>) -> Self {
+        Self { admin: admin_token.map(|token| Fingerprint::of(token.as_bytes())), tokens }
     }
 
-    /// For an address on loopback.
-    pub fn loopback_only() -> Self {
-        Self(None)
-    }
-
-    pub(super) fn check(&self, access: Access, request: &Request) -> Result<(), Problem> {
-        match (access, &self.0) {
-            (Access::Probe, _) | (Access::Scrape, Some(_)) => Ok(()),
-            (Access::Operator, Some(token)) => has_token(request.headers(), token),
-            (_, None) => is_local(request),
+    pub async fn tokens(&self) -> Result<Arc<[Token]>, Unreadable> {
+        match &self.tokens {
+            Some(tokens) => tokens.current().await.map(Option::unwrap_or_default),
+            None => Ok([].into()),
         }
     }
-}
 
-fn has_token(headers: &HeaderMap, token: &str) -> Result<(), Problem> {
-    let sent = headers.get(header::AUTHORIZATION).ok_or_else(Problem::token_wanted)?;
-    let (scheme, credential) = split_once(sent.as_bytes(), b' ').ok_or_else(Problem::token_wanted)?;
-    if !scheme.eq_ignore_ascii_case(b"bearer") {
-        return Err(Problem::token_wanted());
+    pub(super) async fn check(&self, access: Access, request: &Parts) -> Result<Caller, Problem> {
+        let tokens = match &self.tokens {
+            Some(tokens) if access != Access::Probe => tokens.current().await,
+            _ => Ok(None),
+        };
+        let is_open = self.admin.is_none() && tokens == Ok(None);
+        let caller = |name: &str, role| Caller { name: name.into(), role, source: source(request) };
+        let role = match access {
+            Access::Probe => return Ok(caller("anyone", Role::Viewer)),
+            _ if is_open => return is_local(request).map(|()| caller("local", Role::Admin)),
+            Access::Scrape => return Ok(caller("anyone", Role::Viewer)),
+            Access::Api(role) => role,
+        };
+        let sent = Fingerprint::of(bearer(&request.headers)?);
+        if self.admin == Some(sent) {
+            return Ok(caller("admin.token", Role::Admin));
+        }
+        let tokens = tokens.map_err(|_| Problem::tokens_unreadable())?.unwrap_or_default();
+        // All of them are compared, so that the time says nothing of where in the list a token stands.
+        let fits = tokens.iter().fold(None, |found, token| if token.sha256 == sent { Some(token) } else { found });
+        let token = fits.ok_or_else(Problem::wrong_token)?;
+        if token.is_expired(SystemTime::now()) {
+            return Err(Problem::expired_token(token));
+        }
+        if token.role < role {
+            return Err(Problem::role_too_low(token, role));
+        }
+        Ok(caller(token.name.as_str(), token.role))
     }
-    // Constant in time but for the length, which is no secret.
-    let same: bool = credential.trim_ascii().ct_eq(token.as_bytes()).into();
-    if same { Ok(()) } else { Err(Problem::wrong_token()) }
 }
 
-fn split_once(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
-    let index = bytes.iter().position(|b| *b == at)?;
-    Some((&bytes[..index], &bytes[index + 1..]))
+fn source(request: &Parts) -> Arc<str> {
+    request.extensions.get::<Remote>().map_or_else(|| "unknown".into(), |Remote(address)| address.to_string().into())
 }
 
-fn is_local(request: &Request) -> Result<(), Problem> {
-    let headers = request.headers();
+fn bearer(headers: &HeaderMap) -> Result<&[u8], Problem> {
+    let sent = headers.get(header::AUTHORIZATION).ok_or_else(Problem::token_wanted)?.as_bytes();
+    let space = sent.iter().position(|b| *b == b' ').ok_or_else(Problem::token_wanted)?;
+    let (scheme, credential) = sent.split_at(space);
+    if scheme.eq_ignore_ascii_case(b"bearer") { Ok(credential.trim_ascii()) } else { Err(Problem::token_wanted()) }
+}
+
+fn is_local(request: &Parts) -> Result<(), Problem> {
+    let headers = &request.headers;
     let sent = headers.get(header::HOST).and_then(|h| h.to_str().ok()).and_then(|h| h.parse::<Authority>().ok());
-    let host = request.uri().authority().cloned().or(sent).ok_or_else(Problem::foreign_host)?;
+    let host = request.uri.authority().cloned().or(sent).ok_or_else(Problem::foreign_host)?;
     if !is_local_name(host.host()) {
         return Err(Problem::foreign_host());
     }
-    if matches!(*request.method(), Method::GET | Method::HEAD) || is_same_origin(headers, &host) {
+    if matches!(request.method, Method::GET | Method::HEAD) || is_same_origin(headers, &host) {
         Ok(())
     } else {
         Err(Problem::cross_site())

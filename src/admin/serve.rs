@@ -4,12 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
+
+use super::auth::Remote;
 
 /// Open at once; more wait in the kernel's accept queue until one ends.
 pub const CONNECTIONS: usize = 64;
@@ -47,12 +51,30 @@ pub async fn serve(listener: TcpListener, router: Router, mut stop: watch::Recei
     let _ = tokio::time::timeout(STOP_GRACE, async { while connections.join_next().await.is_some() {} }).await;
 }
 
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, Option<OwnedSemaphorePermit>) {
+/// Put into each request: says when the connection's time is over, for answers that would never end by themselves.
+#[derive(Clone)]
+pub struct Closing(watch::Receiver<bool>);
+
+impl Closing {
+    pub async fn wait(mut self) {
+        // The sender is gone when the connection is.
+        let _ = self.0.wait_for(|closing| *closing).await;
+    }
+}
+
+/// Lets go of its place when it is dropped.
+struct Accepted {
+    stream: TcpStream,
+    remote: Remote,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Accepted {
     // The semaphore is never closed, so the permit is always there.
     let place = places.clone().acquire_owned().await.ok();
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return (stream, place),
+            Ok((stream, remote)) => return Accepted { stream, remote: Remote(remote), _place: place },
             Err(error) => {
                 tracing::warn!(%error, "the admin port cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -61,17 +83,21 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, 
     }
 }
 
-async fn connection(
-    (stream, place): (TcpStream, Option<OwnedSemaphorePermit>),
-    router: Router,
-    mut stop: watch::Receiver<bool>,
-) {
+async fn connection(accepted: Accepted, router: Router, mut stop: watch::Receiver<bool>) {
+    let Accepted { stream, remote, _place } = accepted;
     let _ = stream.set_nodelay(true);
+    let router = TowerToHyperService::new(router);
+    let (close, closing) = watch::channel(false);
+    let service = service_fn(|mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(remote);
+        request.extensions_mut().insert(Closing(closing.clone()));
+        router.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(64 << 10)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     tokio::select! {
         // How a client's connection ended is the client's affair.
@@ -80,6 +106,6 @@ async fn connection(
         _ = stop.wait_for(|stop| *stop) => {}
     }
     connection.as_mut().graceful_shutdown();
+    close.send_replace(true);
     let _ = tokio::time::timeout(CLOSING, connection).await;
-    drop(place);
 }

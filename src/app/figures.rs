@@ -44,6 +44,10 @@ fn of_deployment(view: DeploymentView, tally: Tally) -> DeploymentFigures {
         state: view.deployment.state.as_str().into(),
         weight_ratio: view.deployment.weight().as_fraction(),
         guards: guards.collect(),
-        rollbacks: vec![count("guard", tally.rollbacks_by_guard), count("operator", tally.rollbacks_by_operator)],
+        rollbacks: vec![
+            count("guard", tally.rollbacks_by_guard),
+            count("health", tally.rollbacks_by_health),
+            count("operator", tally.rollbacks_by_operator),
+        ],
     }
 }

@@ -116,7 +116,7 @@ impl Reloader {
         let config = Config::parse(name, &text, &|variable| std::env::var(variable).ok())?;
         let (listeners, sockets) = self.listeners.next(&config.listeners)?;
         let access_log = self.next_access_log(&config)?;
-        let applied = self.control.apply(config.intent()).map_err(super::all_rejections)?;
+        let applied = self.control.apply(config.intent()).await.map_err(super::all_rejections)?;
 
         // From here on nothing can fail.
         if let Some(log) = &access_log {

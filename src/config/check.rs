@@ -9,6 +9,7 @@ mod guard;
 mod scope;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,9 +19,10 @@ use super::file::{self, File};
 use super::node::{Kind, Node};
 use super::scalar::{FromText, Text};
 use super::{AccessLogConfig, AdminConfig, Config, Limits, ListenerConfig, Secret};
-use crate::routing::compile::compile;
+use crate::control::model::DeploymentSpec;
+use crate::routing::compile::{Rejection, compile};
 use crate::routing::ids::{AgentId, EnvironmentId};
-use crate::routing::spec::{Desired, DesiredAgent};
+use crate::routing::spec::{AgentSpec, Desired, DesiredAgent};
 use crate::telemetry::stats::StatsRegistry;
 use agent::Checked;
 use scope::Scope;
@@ -51,13 +53,40 @@ pub(super) fn config(mut root: Node, hash: Arc<str>, report: &mut Report) -> Opt
         hash,
         listeners,
         admin,
-        state_dir: file.state_dir.map_or_else(|| "./state".to_owned(), |Text(dir)| dir).into(),
+        state_dir: state_dir(file.state_dir.map(|Text(dir)| dir)),
         workers: scope.count("workers", file.workers, cores as u64, 1..=256) as usize,
         version_header: file.version_header.unwrap_or(true),
         limits: limits(file.limits.unwrap_or_default(), &mut scope),
         access_log: file.access_log.map(access_log),
         agents: agents.into_iter().map(|checked| checked.intent).collect(),
     })
+}
+
+/// A deployment block that stands alone, for an agent that is known. `None`: the report says why.
+pub(super) fn deployment_block(block: Node, agent: &AgentSpec, report: &mut Report) -> Option<DeploymentSpec> {
+    let mut root = Node::map_of("deployment", block);
+    let at = root.at;
+    let shape = match &mut root.kind {
+        Kind::Map(entries) => entries.iter_mut().find_map(|e| decode(&mut e.value, "deployment", at, report)),
+        _ => None,
+    };
+    let mut scope = Scope::of_file(&root, report);
+    let (stable, environment) = (Some(&agent.stable), Some(&agent.environment));
+    let (spec, share) = deployment::check(shape?, &agent.id, environment, &agent.versions, stable, &mut scope);
+    let desired = DesiredAgent { spec: Arc::new(agent.clone()), barred: Vec::new(), canary: Some(share) };
+    for rejection in rejections(vec![desired]) {
+        scope.error(&rejection.field, rejection.message);
+    }
+    spec
+}
+
+/// A directory of that name is `./none`.
+fn state_dir(written: Option<String>) -> Option<PathBuf> {
+    match written.as_deref() {
+        None => Some("./state".into()),
+        Some("none") => None,
+        Some(dir) => Some(dir.into()),
+    }
 }
 
 /// An agent, its key's place, and its shape unless that does not fit at all.
@@ -121,12 +150,15 @@ fn check_table(agents: &[Checked], scope: &mut Scope<'_, '_>) {
         barred: Vec::new(),
         canary: agent.share.clone(),
     };
-    let desired = Desired { config_hash: "".into(), agents: agents.iter().map(desired).collect() };
-    // Nothing is ever counted in this registry: the table is built to see whether it can be built.
-    let Err(rejections) = compile(&desired, None, &StatsRegistry::new(0), 0) else { return };
-    for rejection in rejections {
+    for rejection in rejections(agents.iter().map(desired).collect()) {
         scope.error(&format!("agents.{}.{}", rejection.agent, rejection.field), rejection.message);
     }
+}
+
+fn rejections(agents: Vec<DesiredAgent>) -> Vec<Rejection> {
+    let desired = Desired { config_hash: "".into(), agents };
+    // Nothing is ever counted in this registry: the table is built to see whether it can be built.
+    compile(&desired, None, &StatsRegistry::new(0), 0).err().unwrap_or_default()
 }
 
 fn check_presence(file: &File, scope: &mut Scope<'_, '_>) {

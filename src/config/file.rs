@@ -24,7 +24,7 @@ pub(super) struct File {
     pub(super) listeners: Option<Vec<Listener>>,
     /// The operator's port: probes, metrics, API.
     pub(super) admin: Option<Admin>,
-    /// Directory of the embedded store. Default: `./state`.
+    /// Directory of the embedded store; `none`: keep nothing beyond the process. Default: `./state`.
     pub(super) state_dir: Option<Text<String>>,
     /// Data-plane threads. Default: one per core.
     #[schemars(range(min = 1, max = 256))]
@@ -289,9 +289,11 @@ pub(super) struct Deployment {
     pub(super) version: Text<VersionId>,
     /// Default: canary.
     pub(super) strategy: Option<Strategy>,
-    /// Default for canary: 1% for 10m, 5% for 30m, 25% for 60m, 100%; for rolling: equal shares by the
-    /// number of endpoints, 1m each. The others have one step of 100%.
+    /// Default for canary: 1% for 10m, 5% for 30m, 25% for 60m, 100%; for rolling see
+    /// there. The others have one step of 100%.
     pub(super) steps: Option<Vec<Step>>,
+    /// How `rolling` goes. Not together with `steps`.
+    pub(super) rolling: Option<Rolling>,
     /// How long the guards must hold after the last step. Default: 10m; for immediate 0s.
     pub(super) bake: Option<Duration>,
     /// Conditions that must hold.
@@ -336,6 +338,17 @@ pub(super) enum OnBreach {
 pub(super) struct Step {
     pub(super) weight: Text<Weight>,
     /// None: it stays at this step (the last step needs none).
+    pub(super) hold: Option<Duration>,
+}
+
+/// How the shares of strategy `rolling` grow.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a map with `shares` and `hold`")]
+pub(super) struct Rolling {
+    /// In so many equal shares. Default: one per endpoint of the new version, 2 to 10.
+    #[schemars(range(min = 1, max = 100))]
+    pub(super) shares: Option<Whole>,
+    /// How long each share is held. Default: 1m.
     pub(super) hold: Option<Duration>,
 }
 

@@ -73,6 +73,11 @@ impl Node {
         Self { at: Place::START, kind, removed: false }
     }
 
+    /// A map of one entry.
+    pub(super) fn map_of(key: &str, value: Self) -> Self {
+        Self::new(Kind::Map(vec![Entry { key: Self::scalar(key, Tone::Text), value }]))
+    }
+
     fn scalar(text: impl Into<String>, tone: Tone) -> Self {
         Self::new(Kind::Scalar(Scalar { text: text.into(), tone }))
     }

@@ -1,83 +1,181 @@
-//! One agent's rollout: its deployment, and what it remembers of those that were rolled back. Pure.
+//! One agent's rollout: its deployments, which version is stable, and what it remembers. Pure.
 //!
-//! - The same block in a new file is the same deployment: it keeps its stage and its times.
-//! - A block that was rolled back stays rolled back whenever it returns, for the newest
-//!   [`ROLLBACKS_REMEMBERED`] of this agent; a removed agent is forgotten whole.
-//! - A version is barred while the file's own block for it is rolled back or waits. Once an author has changed
-//!   or removed that block, the version serves where the file says so: that is a new decision of theirs.
+//! - Stable is what the newest act made it: the file when its `stable` changes, a deployment that completes, a
+//!   rollback to a version. A reload of a file that says the same changes nothing.
+//! - The file's deployment block acts when its content changes. A block that was rolled back or aborted stays so
+//!   whenever it returns, for the newest [`DEPLOYMENTS_REMEMBERED`] of this agent; a removed agent is forgotten whole.
+//! - A version is barred while its deployment is the current one and is rolled back, aborted or waits. Once an author
+//!   has changed or removed that block, the version serves where the file says so: that is a new decision of theirs.
+//! - A version that the file no longer defines cannot serve: the file's `stable` takes over, and a deployment of it ends.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
+use super::command::Changed;
 use super::model::{
-    AgentIntent, AgentKey, Cost, Deployment, DeploymentSpec, DeploymentState, Moment, RollbackCause, Stage,
+    Actor, AgentIntent, AgentKey, Cost, Deployment, DeploymentId, DeploymentSpec, DeploymentState, Moment, PauseCause,
+    RollbackCause,
 };
-use super::rollout::{self, Action, Judgement};
+use super::rollout::{self, Action, Observation};
+use crate::routing::ids::VersionId;
 use crate::routing::spec::{AgentSpec, CanaryShare, DesiredAgent};
 
-/// How many rolled back deployments an agent remembers; the oldest goes first.
-pub const ROLLBACKS_REMEMBERED: usize = 16;
+mod order;
+mod points;
 
+pub use order::Outcome;
+pub use points::{POINTS_KEPT, RollbackPoint, Stable};
+
+/// How many ended deployments an agent remembers; the oldest goes first, and with it the bar on its block.
+pub const DEPLOYMENTS_REMEMBERED: usize = 32;
+/// How many changes a conflict can name.
+pub const CHANGES_REMEMBERED: usize = 16;
+
+/// An agent, and all that is remembered of it.
 #[derive(Clone, Debug)]
 pub struct AgentRollout {
+    /// As the file has it, but for `stable`: here it is the one in effect.
     pub spec: Arc<AgentSpec>,
+    pub state: AgentState,
+}
+
+/// All that is remembered of an agent: one document, or several if `history` is kept apart.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentState {
+    /// Of the newest change.
+    pub revision: u64,
+    /// What the file said when it was last read: only a difference from that is an act of its author.
+    pub file: FileSaid,
+    pub stable: Stable,
+    /// The current one, ended or not.
     pub deployment: Option<Deployment>,
+    /// Earlier ones, oldest first; at most [`DEPLOYMENTS_REMEMBERED`].
+    pub history: VecDeque<Deployment>,
+    /// Oldest first; at most [`POINTS_KEPT`].
+    pub points: VecDeque<RollbackPoint>,
     pub tally: Tally,
-    /// In the order of their rollbacks.
-    rolled_back: VecDeque<Deployment>,
+    /// Newest last; at most [`CHANGES_REMEMBERED`].
+    pub changed: VecDeque<Changed>,
+    /// How many deployments and points there ever were: their ids count on.
+    pub begun: u64,
+    pub points_made: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileSaid {
+    pub stable: VersionId,
+    /// The fingerprint of its deployment block.
+    pub block: Option<String>,
 }
 
 /// What happened to an agent's deployments since it appeared. Only ever grows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Tally {
     pub rollbacks_by_guard: u64,
+    pub rollbacks_by_health: u64,
     pub rollbacks_by_operator: u64,
     /// Breaches that rolled back or paused.
     pub breaches: u64,
 }
 
 impl AgentRollout {
-    /// What an author's intent makes of what there was.
-    pub fn adopt(previous: Option<&Self>, intent: &AgentIntent, now: Moment) -> Self {
-        let mut next = Self {
-            spec: intent.spec.clone(),
-            deployment: None,
-            tally: previous.map(|p| p.tally).unwrap_or_default(),
-            rolled_back: previous.map(|p| p.rolled_back.clone()).unwrap_or_default(),
+    /// What an author's file makes of what there was.
+    pub fn adopt(previous: Option<&AgentState>, intent: &AgentIntent, by: &Actor, now: Moment) -> Self {
+        let said = FileSaid {
+            stable: intent.spec.stable.clone(),
+            block: intent.deployment.as_ref().map(|spec| spec.fingerprint.clone()),
         };
-        let live = previous.and_then(|p| p.deployment.as_ref());
-        next.deployment = intent.deployment.as_ref().map(|spec| next.deployment_of(spec, live, now));
-        next.complete_if_promoted(now);
-        // What time alone moves need not wait for the first look: an unguarded immediate deployment is done here.
-        for action in next.plan(&Judgement::Silent, now) {
-            next.act(&action, Cost::default(), now);
+        let before = previous.map(|previous| previous.file.clone());
+        let state = previous.cloned().unwrap_or_else(|| AgentState::new(said.clone(), by, now));
+        let mut next = Self { spec: intent.spec.clone(), state };
+        if before.as_ref().is_some_and(|before| before.stable != said.stable) {
+            next.make_stable(said.stable.clone(), by.clone(), None, now);
         }
+        if before.as_ref().and_then(|before| before.block.as_ref()) != said.block.as_ref() {
+            next.file_block(before.and_then(|before| before.block), intent.deployment.as_ref(), by, now);
+        }
+        next.drop_what_is_gone(&said, by, now);
+        next.state.file = said;
+        next.complete_if_stable(now);
+        next.sync_stable();
+        next.start_by_time(now);
         next
     }
 
-    fn deployment_of(&self, spec: &DeploymentSpec, live: Option<&Deployment>, now: Moment) -> Deployment {
-        let same = |known: &&Deployment| known.spec.fingerprint == spec.fingerprint;
-        if let Some(known) = live.filter(same).or_else(|| self.rolled_back.iter().rfind(same)) {
-            return known.clone();
+    /// What time alone moves need not wait for the first look: an unguarded immediate deployment is done here.
+    fn start_by_time(&mut self, now: Moment) {
+        for action in self.plan(&Observation::none(), now) {
+            self.act(&action, Cost::default(), now);
         }
-        let cooled = self.last_rollback_at().and_then(|at| at.checked_add(spec.cooldown));
-        let state = match cooled {
-            Some(until) if until.instant > now.instant => DeploymentState::Waiting { until },
-            _ => DeploymentState::Running { stage: Stage::Step(0), since: now },
-        };
-        Deployment { spec: Arc::new(spec.clone()), started: now, state }
     }
 
-    /// A file that names the deployment's version as stable has nothing left to roll out.
-    fn complete_if_promoted(&mut self, now: Moment) {
-        if let Some(deployment) = &mut self.deployment
-            && deployment.spec.version == self.spec.stable
-            && matches!(
-                deployment.state,
-                DeploymentState::Waiting { .. } | DeploymentState::Running { .. } | DeploymentState::Paused { .. }
-            )
-        {
-            deployment.state = DeploymentState::Completed { at: now };
+    /// The file's deployment block is another one now.
+    fn file_block(&mut self, old: Option<String>, new: Option<&DeploymentSpec>, by: &Actor, now: Moment) {
+        let Some(spec) = new else {
+            // What somebody else deployed is not the file's to withdraw.
+            if self.state.deployment.as_ref().is_some_and(|d| Some(&d.spec.fingerprint) == old.as_ref()) {
+                self.retire(by, now);
+            }
+            return;
+        };
+        // Taken out first: to retire the current one may push out the oldest.
+        let latched = self.state.history.iter().rposition(|known| known.spec.fingerprint == spec.fingerprint);
+        let latched = latched.filter(|at| self.state.history[*at].state.is_barred());
+        let latched = latched.and_then(|at| self.state.history.remove(at));
+        self.retire(by, now);
+        match latched {
+            Some(known) => self.state.deployment = Some(known),
+            None => self.begin(spec.clone(), by.clone(), self.cooled(spec, now), now),
+        }
+    }
+
+    /// The current deployment becomes an earlier one; unless it has ended, it is superseded.
+    fn retire(&mut self, by: &Actor, now: Moment) {
+        if self.state.deployment.as_ref().is_some_and(|d| d.state.is_live()) {
+            self.act(&Action::Supersede { by: by.clone() }, Cost::default(), now);
+        }
+        let Some(deployment) = self.state.deployment.take() else { return };
+        if self.state.history.len() == DEPLOYMENTS_REMEMBERED {
+            self.state.history.pop_front();
+        }
+        self.state.history.push_back(deployment);
+    }
+
+    fn begin(&mut self, spec: DeploymentSpec, by: Actor, until: Moment, now: Moment) {
+        self.state.begun += 1;
+        let id = DeploymentId::make(&self.key(), &spec.fingerprint, self.state.begun, now);
+        let state = DeploymentState::Waiting { until };
+        self.state.deployment = Some(Deployment { id, spec: Arc::new(spec), by, started: now, state });
+    }
+
+    /// From when on a new deployment may start by itself.
+    fn cooled(&self, spec: &DeploymentSpec, now: Moment) -> Moment {
+        let until = self.last_rollback_at().and_then(|at| at.checked_add(spec.cooldown));
+        until.filter(|until| until.instant > now.instant).unwrap_or(now)
+    }
+
+    /// Versions that the file took out of its list.
+    fn drop_what_is_gone(&mut self, said: &FileSaid, by: &Actor, now: Moment) {
+        if !self.spec.versions.contains_key(&self.state.stable.version) {
+            self.make_stable(said.stable.clone(), by.clone(), None, now);
+        }
+        let current = self.state.deployment.as_ref();
+        // A block of the file that names no version is the file's fault, and is refused with the whole file.
+        let of_file = |d: &Deployment| said.block.as_ref() == Some(&d.spec.fingerprint);
+        if current.is_some_and(|d| !of_file(d) && !self.spec.versions.contains_key(&d.spec.version)) {
+            self.retire(by, now);
+        }
+    }
+
+    /// A deployment of what is stable anyway has nothing left to roll out.
+    fn complete_if_stable(&mut self, now: Moment) {
+        let stable = &self.state.stable.version;
+        if self.state.deployment.as_ref().is_some_and(|d| d.spec.version == *stable && d.state.is_live()) {
+            self.act(&Action::Complete, Cost::default(), now);
         }
     }
 
@@ -85,185 +183,134 @@ impl AgentRollout {
         AgentKey::of(&self.spec)
     }
 
-    pub fn plan(&self, judgement: &Judgement, now: Moment) -> Vec<Action> {
-        let plan = |d: &Deployment| rollout::plan(&d.spec, &d.state, judgement, now);
-        self.deployment.as_ref().map(plan).unwrap_or_default()
+    pub fn deployment(&self) -> Option<&Deployment> {
+        self.state.deployment.as_ref()
     }
 
-    /// Takes one action; a rollback is remembered.
+    /// The current one and the earlier ones, newest first.
+    pub fn deployments(&self) -> impl Iterator<Item = &Deployment> {
+        self.state.deployment.iter().chain(self.state.history.iter().rev())
+    }
+
+    pub fn plan(&self, seen: &Observation, now: Moment) -> Vec<Action> {
+        let plan = |d: &Deployment| rollout::plan(&d.spec, &d.state, seen, now);
+        self.deployment().map(plan).unwrap_or_default()
+    }
+
+    /// Takes one action of the current deployment.
     pub fn act(&mut self, action: &Action, cost: Cost, now: Moment) {
-        let Some(deployment) = &mut self.deployment else { return };
-        deployment.state = rollout::after(&deployment.spec, &deployment.state, action, cost, now);
+        let Some(deployment) = &mut self.state.deployment else { return };
+        let before = deployment.state.clone();
+        deployment.state = rollout::after(&deployment.spec, &before, action, cost, now);
+        let (version, by, id) = (deployment.spec.version.clone(), deployment.by.clone(), deployment.id.clone());
         match action {
-            Action::Pause(_) => self.tally.breaches += 1,
+            Action::Pause(PauseCause::Breach { .. }) => self.state.tally.breaches += 1,
+            Action::Complete => self.complete(version, by, id, now),
             Action::Rollback(cause) => {
-                match cause {
-                    RollbackCause::Guard(_) => {
-                        self.tally.breaches += 1;
-                        self.tally.rollbacks_by_guard += 1;
-                    }
-                    RollbackCause::Operator { .. } => self.tally.rollbacks_by_operator += 1,
+                self.state.tally.count(cause);
+                if let DeploymentState::Completed { replaced: Some(replaced), .. } = before
+                    && self.state.stable.version == version
+                {
+                    let by = if let RollbackCause::Operator { by, .. } = cause { by.clone() } else { by };
+                    self.make_stable(replaced, by, None, now);
                 }
-                if self.rolled_back.len() == ROLLBACKS_REMEMBERED {
-                    self.rolled_back.pop_front();
-                }
-                self.rolled_back.push_back(deployment.clone());
             }
             _ => {}
         }
     }
 
+    fn complete(&mut self, version: VersionId, by: Actor, id: DeploymentId, now: Moment) {
+        let before = self.state.stable.version.clone();
+        if before == version {
+            return;
+        }
+        self.make_stable(version, by, Some(id), now);
+        if let Some(Deployment { state: DeploymentState::Completed { replaced, .. }, .. }) = &mut self.state.deployment
+        {
+            *replaced = Some(before);
+        }
+    }
+
     /// The newest rollback of this agent, of whatever deployment.
     pub fn last_rollback(&self) -> Option<&Deployment> {
-        self.rolled_back.back()
+        self.deployments()
+            .filter(|d| rolled_back_at(d).is_some())
+            .max_by_key(|d| rolled_back_at(d).map(|at| at.instant))
     }
 
     fn last_rollback_at(&self) -> Option<Moment> {
-        match &self.last_rollback()?.state {
-            DeploymentState::RolledBack(rollback) => Some(rollback.at),
-            _ => None,
-        }
+        self.last_rollback().and_then(rolled_back_at)
     }
 
     /// What the routing table should do with this agent now.
     pub fn desired(&self) -> DesiredAgent {
         let mut desired = DesiredAgent { spec: self.spec.clone(), barred: Vec::new(), canary: None };
         // Stable is never barred and never its own canary, whatever became of a deployment of it.
-        let Some(deployment) = self.deployment.as_ref().filter(|d| d.spec.version != self.spec.stable) else {
+        let Some(deployment) = self.deployment().filter(|d| d.spec.version != self.spec.stable) else {
             return desired;
         };
         let version = deployment.spec.version.clone();
         match deployment.state {
-            DeploymentState::Waiting { .. } | DeploymentState::RolledBack(_) => desired.barred.push(version),
-            _ => {
+            _ if deployment.state.on_trial() => {
                 let (weight, audience) = (deployment.weight(), deployment.spec.audience.clone());
                 desired.canary = Some(CanaryShare { version, weight, audience });
             }
+            DeploymentState::Waiting { .. } | DeploymentState::Aborted { .. } | DeploymentState::RolledBack(_) => {
+                desired.barred.push(version);
+            }
+            _ => {}
         }
         desired
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::time::{Duration, Instant, SystemTime};
-
-    use super::*;
-    use crate::control::fixture::{a_breach, a_spec, an_agent, step};
-    use crate::routing::ids::{VersionId, Weight};
-
-    fn at(start: Instant, seconds: u64) -> Moment {
-        let by = Duration::from_secs(seconds);
-        Moment { instant: start + by, wall: SystemTime::UNIX_EPOCH + by }
-    }
-
-    fn intent(deployment: Option<DeploymentSpec>) -> AgentIntent {
-        AgentIntent { spec: Arc::new(an_agent()), deployment }
-    }
-
-    fn named(fingerprint: &str) -> Option<DeploymentSpec> {
-        Some(DeploymentSpec { fingerprint: fingerprint.into(), ..a_spec() })
-    }
-
-    fn breach(rollout: &mut AgentRollout, now: Moment) {
-        rollout.act(&Action::Rollback(RollbackCause::Guard(a_breach())), Cost { requests: 9, errors: 4 }, now);
-    }
-
-    fn state(rollout: &AgentRollout) -> &str {
-        rollout.deployment.as_ref().map_or("none", |d| d.state.as_str())
-    }
-
-    fn canary(rollout: &AgentRollout) -> Option<(String, Weight)> {
-        rollout.desired().canary.map(|share| (share.version.to_string(), share.weight))
-    }
-
-    #[test]
-    fn an_unrelated_reload_keeps_the_stage_and_its_time() {
-        let start = Instant::now();
-        let mut rollout = AgentRollout::adopt(None, &intent(named("a")), at(start, 0));
-        rollout.act(&Action::Advance(1), Cost::default(), at(start, 600));
-        let mut changed = an_agent();
-        changed.bucketing.salt = "2026-q2".into();
-        let reloaded = AgentIntent { spec: Arc::new(changed), deployment: named("a") };
-        let after = AgentRollout::adopt(Some(&rollout), &reloaded, at(start, 900));
-        assert_eq!(after.deployment, rollout.deployment);
-        assert_eq!(&*after.spec.bucketing.salt, "2026-q2");
-    }
-
-    #[test]
-    fn a_rollback_is_latched_whenever_its_block_comes_back() {
-        let start = Instant::now();
-        let mut first = AgentRollout::adopt(None, &intent(named("a")), at(start, 0));
-        assert_eq!(canary(&first), Some(("1.5.0".into(), Weight::new(1_000).expect("1 %"))));
-        breach(&mut first, at(start, 60));
-        assert_eq!((canary(&first), first.desired().barred), (None, vec![VersionId::new("1.5.0")]));
-
-        let removed = AgentRollout::adopt(Some(&first), &intent(None), at(start, 70));
-        assert_eq!((state(&removed), removed.desired().barred), ("none", vec![]));
-        let back = AgentRollout::adopt(Some(&removed), &intent(named("a")), at(start, 100_000));
-        assert_eq!(back.deployment, first.deployment, "with its cause, its cost and its time");
-        assert_eq!(back.tally, Tally { rollbacks_by_guard: 1, rollbacks_by_operator: 0, breaches: 1 });
-    }
-
-    #[test]
-    fn a_changed_block_waits_until_the_cooldown_of_the_last_rollback_is_over() {
-        let start = Instant::now();
-        let mut rollout = AgentRollout::adopt(None, &intent(named("a")), at(start, 0));
-        breach(&mut rollout, at(start, 60));
-        let waiting = AgentRollout::adopt(Some(&rollout), &intent(named("b")), at(start, 61));
-        assert_eq!((state(&waiting), canary(&waiting)), ("waiting", None));
-        assert_eq!(waiting.desired().barred, [VersionId::new("1.5.0")], "no rule may send it traffic either");
-        assert!(waiting.plan(&Judgement::Silent, at(start, 659)).is_empty());
-        assert_eq!(waiting.plan(&Judgement::Silent, at(start, 660)), [Action::Start]);
-        let later = AgentRollout::adopt(Some(&rollout), &intent(named("b")), at(start, 660));
-        assert_eq!(state(&later), "running");
-    }
-
-    #[test]
-    fn a_completed_version_serves_until_its_block_goes() {
-        let start = Instant::now();
-        let spec =
-            DeploymentSpec { steps: vec![step(100_000, None)], guards: vec![], bake: Duration::ZERO, ..a_spec() };
-        let done = AgentRollout::adopt(None, &intent(Some(spec.clone())), at(start, 0));
-        assert_eq!((state(&done), canary(&done)), ("completed", Some(("1.5.0".into(), Weight::FULL))));
-        let reloaded = AgentRollout::adopt(Some(&done), &intent(Some(spec)), at(start, 9));
-        assert_eq!(reloaded.deployment, done.deployment);
-        let removed = AgentRollout::adopt(Some(&reloaded), &intent(None), at(start, 10));
-        assert_eq!((state(&removed), canary(&removed)), ("none", None));
-    }
-
-    #[test]
-    fn a_file_that_makes_the_version_stable_completes_its_deployment() {
-        let start = Instant::now();
-        let mut rollout = AgentRollout::adopt(None, &intent(named("a")), at(start, 0));
-        let mut promoted = an_agent();
-        promoted.stable = VersionId::new("1.5.0");
-        let promoted = AgentIntent { spec: Arc::new(promoted), deployment: named("a") };
-        let after = AgentRollout::adopt(Some(&rollout), &promoted, at(start, 5));
-        assert_eq!((state(&after), canary(&after)), ("completed", None));
-
-        // What a guard took out does not become completed; but the author's stable is never barred.
-        breach(&mut rollout, at(start, 4));
-        let after = AgentRollout::adopt(Some(&rollout), &promoted, at(start, 5));
-        assert_eq!((state(&after), after.desired().barred), ("rolled_back", vec![]));
-    }
-
-    #[test]
-    fn only_so_many_rollbacks_are_remembered() {
-        let start = Instant::now();
-        let mut rollout: Option<AgentRollout> = None;
-        for n in 0..=ROLLBACKS_REMEMBERED as u64 {
-            // A day apart: no cooldown is left.
-            let now = at(start, n * 86_400);
-            let mut next = AgentRollout::adopt(rollout.as_ref(), &intent(named(&n.to_string())), now);
-            assert_eq!(state(&next), "running");
-            breach(&mut next, now);
-            rollout = Some(next);
+impl AgentState {
+    fn new(file: FileSaid, by: &Actor, now: Moment) -> Self {
+        let stable = Stable { version: file.stable.clone(), by: by.clone(), at: now, deployment: None };
+        Self {
+            revision: 0,
+            file: FileSaid { block: None, ..file },
+            stable,
+            deployment: None,
+            history: VecDeque::new(),
+            points: VecDeque::new(),
+            tally: Tally::default(),
+            changed: VecDeque::new(),
+            begun: 0,
+            points_made: 0,
         }
-        let rollout = rollout.expect("just made");
-        assert_eq!(rollout.rolled_back.len(), ROLLBACKS_REMEMBERED);
-        let now = at(start, 100 * 86_400);
-        let back = |name| state(&AgentRollout::adopt(Some(&rollout), &intent(named(name)), now)).to_owned();
-        assert_eq!((back("0").as_str(), back("1").as_str()), ("running", "rolled_back"));
+    }
+
+    /// Notes a change that is now in effect.
+    pub fn note(&mut self, changed: Changed) {
+        self.revision = changed.revision;
+        if self.changed.len() == CHANGES_REMEMBERED {
+            self.changed.pop_front();
+        }
+        self.changed.push_back(changed);
     }
 }
+
+impl Tally {
+    fn count(&mut self, cause: &RollbackCause) {
+        match cause.as_str() {
+            "operator" => self.rollbacks_by_operator += 1,
+            "health" => self.rollbacks_by_health += 1,
+            _ => self.rollbacks_by_guard += 1,
+        }
+        self.breaches += u64::from(matches!(cause, RollbackCause::Guard(_)));
+    }
+}
+
+fn rolled_back_at(deployment: &Deployment) -> Option<Moment> {
+    match &deployment.state {
+        DeploymentState::RolledBack(rollback) => Some(rollback.at),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+mod timelines;

@@ -80,5 +80,5 @@ pub fn a_breach() -> Breach {
         bad_to_breach: None,
         explanation: "10 of 20 requests failed".into(),
     };
-    Breach { reading: reading.into() }
+    Breach::Guard { reading: reading.into() }
 }

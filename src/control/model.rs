@@ -1,21 +1,34 @@
 //! Deployments as their author wrote them, and as they are.
 //!
-//! A deployment is identified by the content of its block: the same block is the same deployment, a changed
-//! block is another one. Its state is one enum, so that a paused deployment always says what paused it and a
-//! rolled back one always says why and when.
+//! A deployment has an opaque id; its block's content is its fingerprint, by which a file that says the same
+//! again is known to want nothing new. Its state is one enum, so that a paused deployment always says what
+//! paused it and a rolled back one always says why and when.
+//!
+//! All that is remembered can be written down (serde): times as wall time, see [`Moment`].
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
-use crate::judge::{GuardSpec, Reading};
+use serde::{Deserialize, Serialize};
+use sha1::{Digest, Sha1};
+
+use crate::judge::GuardSpec;
 use crate::routing::ids::{AgentId, EnvironmentId, VersionId, Weight};
 use crate::routing::spec::{AgentSpec, Audience};
 
+mod moment;
+mod shared;
+mod state;
+
+pub use moment::Moment;
+pub use state::{Breach, Cost, DeploymentState, PauseCause, Rollback, RollbackCause, Stage};
+
 /// An intent to bring a version to an environment by a strategy.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct DeploymentSpec {
-    /// SHA-1 of the author's block (with agent and environment): a deployment is its content.
+    /// Of the file: SHA-1 of the block with agent and environment. Of any other author: what no block can have.
     pub fingerprint: String,
     pub version: VersionId,
     pub strategy: Strategy,
@@ -29,9 +42,11 @@ pub struct DeploymentSpec {
     pub audience: Audience,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Strategy {
     Immediate,
+    #[default]
     Canary,
     BlueGreen,
     Rolling,
@@ -47,17 +62,24 @@ impl Strategy {
             Self::Rolling => "rolling",
         }
     }
+
+    /// Whether it knows no share but none and all.
+    pub fn moves_all_at_once(self) -> bool {
+        matches!(self, Self::Immediate | Self::BlueGreen)
+    }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     pub weight: Weight,
     /// `None`: stay.
     pub hold: Option<Duration>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum OnBreach {
+    #[default]
     Rollback,
     Pause,
 }
@@ -77,7 +99,7 @@ pub struct Intent {
 }
 
 /// Which agent: every state of a rollout belongs to one of these.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct AgentKey {
     pub environment: EnvironmentId,
     pub agent: AgentId,
@@ -89,39 +111,79 @@ impl AgentKey {
     }
 }
 
-/// One moment on both clocks: the monotonic one is for planning, the wall is for people.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moment {
-    pub instant: Instant,
-    pub wall: SystemTime,
-}
-
-impl Moment {
-    /// The runtime's clock, so that a test which pauses it pauses rollouts too.
-    pub fn now() -> Self {
-        Self { instant: tokio::time::Instant::now().into_std(), wall: SystemTime::now() }
-    }
-
-    pub fn since(self, earlier: Self) -> Duration {
-        self.instant.saturating_duration_since(earlier.instant)
-    }
-
-    /// `None` where a clock cannot say it: further away than any rollout will live.
-    pub fn checked_add(self, by: Duration) -> Option<Self> {
-        Some(Self { instant: self.instant.checked_add(by)?, wall: self.wall.checked_add(by)? })
+impl fmt::Display for AgentKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.agent, self.environment)
     }
 }
 
-/// Names a deployment by its content.
-#[derive(Clone, PartialEq, Eq, Hash)]
+/// Who acts, and from where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Actor {
+    /// The holder of a token, the content hash of a file.
+    pub name: String,
+    /// `file`, `pointsman`, or how an operator came in, such as `api 10.0.0.7`.
+    pub source: String,
+}
+
+impl Actor {
+    pub fn new(name: impl Into<String>, source: impl Into<String>) -> Self {
+        Self { name: name.into(), source: source.into() }
+    }
+
+    /// The author of the configuration file with this content.
+    pub fn file(config_hash: &str) -> Self {
+        Self::new(config_hash, "file")
+    }
+
+    /// What time and guards do by themselves.
+    pub fn pointsman() -> Self {
+        Self::new("pointsman", "pointsman")
+    }
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.source.as_str() {
+            "pointsman" => f.write_str("pointsman"),
+            "file" => write!(f, "the file {}", self.name),
+            source => write!(f, "{} ({source})", self.name),
+        }
+    }
+}
+
+/// Names one deployment. Opaque: the same block gets another one when it is tried again.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeploymentId(Arc<str>);
 
 impl DeploymentId {
-    pub fn of(spec: &DeploymentSpec) -> Self {
-        Self(spec.fingerprint.as_str().into())
+    /// As somebody outside wrote it.
+    pub fn new(id: impl Into<Arc<str>>) -> Self {
+        Self(id.into())
     }
+
+    /// That of an agent's `number`th deployment. The time tells apart the deployments of an agent that was
+    /// removed and came back.
+    pub fn make(key: &AgentKey, fingerprint: &str, number: u64, at: Moment) -> Self {
+        let named = serde_json::json!([key, fingerprint, number, at]);
+        let digest = Sha1::digest(named.to_string());
+        Self(digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect::<String>().into())
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl Serialize for DeploymentId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for DeploymentId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self::new)
     }
 }
 
@@ -138,122 +200,23 @@ impl fmt::Debug for DeploymentId {
 }
 
 /// A deployment and how far it has come.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Deployment {
+    pub id: DeploymentId,
+    #[serde(with = "shared")]
     pub spec: Arc<DeploymentSpec>,
+    /// Who began it.
+    pub by: Actor,
     pub started: Moment,
     pub state: DeploymentState,
 }
 
 impl Deployment {
     pub fn id(&self) -> DeploymentId {
-        DeploymentId::of(&self.spec)
+        self.id.clone()
     }
 
     pub fn weight(&self) -> Weight {
         self.state.weight(&self.spec)
     }
-}
-
-/// Where on its way a deployment is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// Index into the spec's steps.
-    Step(usize),
-    /// All steps are done: at 100 %, still guarded.
-    Bake,
-}
-
-impl Stage {
-    pub fn weight(self, spec: &DeploymentSpec) -> Weight {
-        match self {
-            Self::Step(step) => spec.steps.get(step).map_or(Weight::FULL, |s| s.weight),
-            Self::Bake => Weight::FULL,
-        }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub enum DeploymentState {
-    /// At 0 %: an earlier deployment of this agent was rolled back less than a cooldown ago.
-    Waiting { until: Moment },
-    /// `since` is when the stage, and with it its hold or bake time, began.
-    Running { stage: Stage, since: Moment },
-    /// The weight stands still. `breached` is when a guard last said no: the cooldown counts from there.
-    Paused { stage: Stage, since: Moment, cause: Breach, breached: Moment },
-    /// The version serves its whole audience, whatever the file's `stable` says, until the file changes.
-    Completed { at: Moment },
-    /// For good: this deployment never opens again.
-    RolledBack(Rollback),
-}
-
-impl DeploymentState {
-    pub const NAMES: [&str; 6] = ["waiting", "running", "baking", "paused", "completed", "rolled_back"];
-
-    /// For the API and the metric label `state`.
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::Waiting { .. } => "waiting",
-            Self::Running { stage: Stage::Step(_), .. } => "running",
-            Self::Running { stage: Stage::Bake, .. } => "baking",
-            Self::Paused { .. } => "paused",
-            Self::Completed { .. } => "completed",
-            Self::RolledBack(_) => "rolled_back",
-        }
-    }
-
-    /// The share of eligible traffic that its version should get now.
-    pub fn weight(&self, spec: &DeploymentSpec) -> Weight {
-        match self {
-            Self::Waiting { .. } | Self::RolledBack(_) => Weight::ZERO,
-            Self::Running { stage, .. } | Self::Paused { stage, .. } => stage.weight(spec),
-            Self::Completed { .. } => Weight::FULL,
-        }
-    }
-
-    /// Whether its version gets traffic on trial, so that guards look at it.
-    pub fn on_trial(&self) -> bool {
-        matches!(self, Self::Running { .. } | Self::Paused { .. })
-    }
-}
-
-/// A guard said no, with the figures it said it on.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Breach {
-    /// Shared, for a state is copied more often than it changes.
-    pub reading: Arc<Reading>,
-}
-
-/// Why, when, and what it cost.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Rollback {
-    pub at: Moment,
-    pub cause: RollbackCause,
-    /// What the version's share was until then.
-    pub weight: Weight,
-    pub cost: Cost,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub enum RollbackCause {
-    Guard(Breach),
-    Operator { by: String, reason: Option<String> },
-}
-
-impl RollbackCause {
-    /// For the API and the metric label `cause`.
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::Guard(_) => "guard",
-            Self::Operator { .. } => "operator",
-        }
-    }
-}
-
-/// What the version on trial was sent since its deployment began, and how much of it went wrong.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cost {
-    /// Sent, ended or not.
-    pub requests: u64,
-    pub errors: u64,
 }

@@ -68,8 +68,9 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::control::command::{Command, Order};
     use crate::control::fixture::{a_spec, intent};
-    use crate::control::model::{AgentKey, DeploymentSpec};
+    use crate::control::model::{Actor, AgentKey, DeploymentSpec};
     use crate::control::view::DeploymentView;
     use crate::telemetry::stats::{Exchange, Outcome, StatsRegistry, StatusClass, VersionLabels};
 
@@ -126,9 +127,10 @@ mod tests {
         let (control, _registry, _stop) = started(DeploymentSpec { guards: vec![], ..a_spec() });
         tokio::time::sleep(Duration::from_secs(1)).await;
         let key: AgentKey = view(&control).key;
-        control.rollback(&key, "ada".into(), None).expect("is running");
+        let order = Order::by(Actor::new("ada", "api"));
+        control.order(&key, None, Command::Rollback { to: None }, order).await.expect("is running");
         let second = DeploymentSpec { fingerprint: "second".into(), cooldown: Duration::from_secs(3), ..a_spec() };
-        control.apply(intent(Some(second))).expect("a good intent");
+        control.apply(intent(Some(second))).await.expect("a good intent");
         assert_eq!(view(&control).deployment.state.as_str(), "waiting");
         tokio::time::sleep(Duration::from_secs(4)).await;
         assert_eq!(view(&control).deployment.state.as_str(), "running");

@@ -1,73 +1,86 @@
-//! What is told of an action, once it is in effect.
+//! What is told of a change, once it is in effect: events for those who follow, and log lines.
 
-use super::model::{AgentKey, Breach, Cost, Deployment, Moment, RollbackCause};
-use super::rollout::Action;
-use crate::routing::ids::{VersionId, Weight};
+use super::change::Change;
+use super::feed::{Event, EventKind};
+use super::model::{Breach, Moment};
 
-/// An author's new deployment has been adopted.
-pub fn log_begun(key: &AgentKey, deployment: &Deployment, epoch: u64) {
-    tracing::info!(
-        environment = %key.environment, agent = %key.agent, version = %deployment.spec.version,
-        strategy = deployment.spec.strategy.as_str(), state = deployment.state.as_str(),
-        weight = %deployment.weight(), epoch, "deployment begun"
-    );
-}
-
-/// One action that was taken.
-pub struct Event {
-    key: AgentKey,
-    version: VersionId,
-    /// After the action.
-    weight: Weight,
-    action: Action,
-    cost: Cost,
-    at: Moment,
-}
-
-impl Event {
-    /// `None` for an action that nobody need hear of.
-    pub fn of(key: AgentKey, deployment: &Deployment, action: Action, cost: Cost, at: Moment) -> Option<Self> {
-        if matches!(action, Action::ExtendPause) {
-            return None;
-        }
-        let (version, weight) = (deployment.spec.version.clone(), deployment.weight());
-        Some(Self { key, version, weight, action, cost, at })
-    }
-
-    /// One line. `epoch` is that of the table which has the action in it.
-    pub fn log(&self, epoch: u64) {
-        let info = |message: &str, step: Option<usize>| {
-            tracing::info!(
-                environment = %self.key.environment, agent = %self.key.agent, version = %self.version,
-                step, weight = %self.weight, epoch, "{message}"
-            );
+/// The events of a change, without their ids.
+pub fn events(change: &Change, revision: u64, epoch: u64, at: Moment) -> Vec<Event> {
+    let event = |kind| {
+        let after = &change.after;
+        // What was done, was done to the deployment that was current before; only `Created` is of the new one.
+        let old = change.before.as_ref().and_then(|before| before.deployment());
+        let done_to = old.and_then(|old| after.deployments().find(|d| d.id == old.id));
+        let deployment = match kind {
+            EventKind::Created => after.deployment(),
+            EventKind::StableChanged => None,
+            _ => done_to,
         };
-        match &self.action {
-            Action::Start => info("deployment started after its cooldown", Some(1)),
-            Action::Advance(step) => info("deployment advanced", Some(step + 1)),
-            Action::StartBake => info("deployment is at its full weight and bakes", None),
-            Action::Complete => info("deployment completed", None),
-            Action::Resume => info("deployment resumed: its guards pass again", None),
-            Action::ExtendPause => {}
-            Action::Pause(breach) => self.log_breach(breach, epoch, "guard breached: deployment paused"),
-            Action::Rollback(RollbackCause::Guard(breach)) => {
-                self.log_breach(breach, epoch, "guard breached: canary rolled back");
+        Event {
+            id: 0,
+            at,
+            key: change.key(),
+            kind,
+            deployment: deployment.map(|d| d.id.clone()),
+            version: deployment.map_or_else(|| after.state.stable.version.clone(), |d| d.spec.version.clone()),
+            weight: deployment.map_or(crate::routing::ids::Weight::FULL, |d| d.weight()),
+            by: change.by.clone(),
+            why: change.evidence().map(|breach| breach.explanation().to_owned()).or_else(|| change.reason.clone()),
+            revision,
+            epoch,
+        }
+    };
+    change.events().into_iter().map(event).collect()
+}
+
+/// One line per event.
+pub fn log(change: &Change, events: &[Event]) {
+    for event in events {
+        match (event.kind, change.evidence()) {
+            (EventKind::RolledBack, Some(breach)) => {
+                log_breach(change, event, breach, "guard breached: canary rolled back");
             }
-            Action::Rollback(RollbackCause::Operator { by, reason }) => tracing::warn!(
-                environment = %self.key.environment, agent = %self.key.agent, version = %self.version,
-                by, reason, requests = self.cost.requests, errors = self.cost.errors, epoch,
-                "operator rolled the canary back"
+            (EventKind::Paused, Some(breach)) => log_breach(change, event, breach, "guard breached: deployment paused"),
+            (EventKind::RolledBack, None) => tracing::warn!(
+                environment = %event.key.environment, agent = %event.key.agent, version = %event.version,
+                by = %event.by, reason = event.why, requests = change.cost.requests, errors = change.cost.errors,
+                epoch = event.epoch, "operator rolled the canary back"
+            ),
+            (kind, _) => tracing::info!(
+                environment = %event.key.environment, agent = %event.key.agent, version = %event.version,
+                deployment = event.deployment.as_ref().map(|id| id.as_str()), weight = %event.weight,
+                by = %event.by, reason = event.why, epoch = event.epoch, "{}", sentence(kind)
             ),
         }
     }
+}
 
-    fn log_breach(&self, Breach { reading }: &Breach, epoch: u64, message: &str) {
-        tracing::warn!(
-            environment = %self.key.environment, agent = %self.key.agent, version = %self.version,
-            guard = reading.guard.metric.as_str(), figure = reading.canary.estimate, limit = reading.limit,
-            judged = reading.canary.requests, bad = reading.canary.bad, explanation = reading.explanation,
-            at = %humantime::format_rfc3339_millis(self.at.wall), weight = %self.weight,
-            requests = self.cost.requests, errors = self.cost.errors, epoch, "{message}"
-        );
+fn sentence(kind: EventKind) -> &'static str {
+    match kind {
+        EventKind::Created => "deployment begun",
+        EventKind::Started => "deployment started after its wait",
+        EventKind::Advanced => "deployment advanced",
+        EventKind::WeightSet => "deployment's weight set",
+        EventKind::Baking => "deployment is at its full weight and bakes",
+        EventKind::Completed => "deployment completed",
+        EventKind::Paused => "deployment paused",
+        EventKind::Resumed => "deployment resumed",
+        EventKind::Superseded => "deployment superseded",
+        EventKind::Aborted => "deployment aborted",
+        EventKind::RolledBack => "deployment rolled back",
+        EventKind::StableChanged => "stable version changed",
     }
+}
+
+fn log_breach(change: &Change, event: &Event, breach: &Breach, message: &str) {
+    let reading = breach.reading();
+    tracing::warn!(
+        environment = %event.key.environment, agent = %event.key.agent, version = %event.version,
+        guard = reading.map_or("health", |r| r.guard.metric.as_str()),
+        figure = reading.and_then(|r| r.canary.estimate), limit = reading.and_then(|r| r.limit),
+        judged = reading.map(|r| r.canary.requests), bad = reading.map(|r| r.canary.bad),
+        explanation = breach.explanation(), at = %humantime::format_rfc3339_millis(event.at.wall),
+        weight = %event.weight, requests = change.cost.requests, errors = change.cost.errors,
+        epoch = event.epoch, "{message}"
+    );
 }

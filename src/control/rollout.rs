@@ -1,21 +1,23 @@
-//! The planner: (spec, state, judgement, now) → actions. Pure, and the only place that knows the rules.
+//! The planner: (spec, state, observation, now) → actions. Pure, and the only place that knows the rules.
 //!
+//! - A wait ends when its cooldown is over *and* the version is healthy, where that is asked.
 //! - A step with a hold advances by itself when the hold is over *and* the guards pass. Silence is neither a
 //!   breach nor a pass, so a step whose guards lack data waits. Without guards, time alone decides.
 //! - A step without a hold waits for an operator; the last step then has nothing to wait for, and the bake begins.
-//! - A breach counts in every stage on trial, also while paused and during the bake. A rollback is final.
-//! - A pause freezes the weight. With a cooldown it ends by itself, once the guards pass and no breach was seen
-//!   for that long; the stage's time then begins anew, for what was seen before the breach is no evidence.
-//!   Without a cooldown it waits for an operator.
+//! - A breach counts in every stage on trial, also while paused and during the bake; so does a version that is
+//!   not healthy. A rollback is final.
+//! - A breach that pauses freezes the weight. With a cooldown the pause ends by itself, once the guards pass and no
+//!   breach was seen for that long; the stage's time then begins anew, for what was seen before the breach is no
+//!   evidence. Without a cooldown, and where an operator paused, it waits for an operator.
 //!
-//! Left out: who may give a command, and what becomes of an action (`service` applies them).
+//! Left out: what an operator may ask ([`super::verbs`]), and what becomes of an action (`service` applies them).
 
 use std::time::{Duration, Instant};
 
 use super::model::{
-    Breach, Cost, Deployment, DeploymentSpec, DeploymentState, Moment, OnBreach, Rollback, RollbackCause, Stage,
+    Actor, Breach, Cost, DeploymentSpec, DeploymentState, Moment, OnBreach, PauseCause, Rollback, RollbackCause, Stage,
 };
-use crate::routing::ids::VersionId;
+use crate::routing::ids::Weight;
 
 /// What the judge says of all guards together.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +28,47 @@ pub enum Judgement {
     Breach(Breach),
 }
 
+/// What the health checks of the version say together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// There are none.
+    NotAsked,
+    /// Not every check has an answer yet.
+    Unknown,
+    Healthy,
+    Unhealthy {
+        why: std::sync::Arc<str>,
+    },
+}
+
+/// All that a plan may know of the world.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observation {
+    pub judgement: Judgement,
+    pub health: Health,
+}
+
+impl Observation {
+    /// Before anything was looked at.
+    pub fn none() -> Self {
+        Self { judgement: Judgement::Silent, health: Health::NotAsked }
+    }
+
+    /// Whether the version may get its first request.
+    pub fn is_fit(&self) -> bool {
+        matches!(self.health, Health::NotAsked | Health::Healthy)
+    }
+
+    /// What is wrong with a version on trial.
+    fn breach(&self) -> Option<Breach> {
+        match (&self.judgement, &self.health) {
+            (Judgement::Breach(breach), _) => Some(breach.clone()),
+            (_, Health::Unhealthy { why }) => Some(Breach::Unhealthy { why: why.to_string() }),
+            _ => None,
+        }
+    }
+}
+
 /// One move of a deployment.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
@@ -33,79 +76,106 @@ pub enum Action {
     Start,
     /// To this step, an index into the spec's.
     Advance(usize),
+    /// To a weight of an operator's.
+    Set(Weight),
     StartBake,
     Complete,
-    Pause(Breach),
+    Pause(PauseCause),
     /// Breached again while paused: the cooldown begins anew.
     ExtendPause,
     /// On from where it was paused.
     Resume,
+    Supersede {
+        by: Actor,
+    },
+    Abort {
+        by: Actor,
+        reason: Option<String>,
+    },
     Rollback(RollbackCause),
 }
 
-/// What an operator may ask of a deployment.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Command {
-    Rollback { by: String, reason: Option<String> },
-}
+impl Action {
+    /// For audit and events.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Advance(_) => "advance",
+            Self::Set(_) => "set weight",
+            Self::StartBake => "bake",
+            Self::Complete => "complete",
+            Self::Pause(_) => "pause",
+            Self::ExtendPause => "extend pause",
+            Self::Resume => "resume",
+            Self::Supersede { .. } => "supersede",
+            Self::Abort { .. } => "abort",
+            Self::Rollback(_) => "rollback",
+        }
+    }
 
-/// Why a command cannot be done in the deployment's state.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum Refusal {
-    #[error("version {version} was already rolled back at {}", humantime::format_rfc3339_seconds(at.wall))]
-    AlreadyRolledBack { version: VersionId, at: Moment },
+    /// Whether it takes a bad version's traffic away or freezes it: that waits for nothing.
+    pub fn is_urgent(&self) -> bool {
+        matches!(self, Self::Rollback(_) | Self::Abort { .. } | Self::Pause(PauseCause::Breach { .. }))
+    }
 }
 
 /// Everything that is to be done now, in order. Empty when nothing is.
 ///
 /// Bound: each action goes forward, so there are at most as many as steps, and a few.
-pub fn plan(spec: &DeploymentSpec, state: &DeploymentState, judgement: &Judgement, now: Moment) -> Vec<Action> {
+pub fn plan(spec: &DeploymentSpec, state: &DeploymentState, seen: &Observation, now: Moment) -> Vec<Action> {
     let mut actions = Vec::new();
-    let (mut state, mut judgement) = (state.clone(), judgement);
-    while let Some(action) = next(spec, &state, judgement, now) {
+    let (mut state, mut seen) = (state.clone(), seen.clone());
+    while let Some(action) = next(spec, &state, &seen, now) {
         state = after(spec, &state, &action, Cost::default(), now);
         actions.push(action);
         // What was said, was said of the stage that is now over.
-        judgement = &Judgement::Silent;
+        seen.judgement = Judgement::Silent;
     }
     actions
 }
 
-fn next(spec: &DeploymentSpec, state: &DeploymentState, judgement: &Judgement, now: Moment) -> Option<Action> {
-    if let (true, Judgement::Breach(breach)) = (state.on_trial(), judgement) {
-        return Some(on_breach(spec, state, breach.clone()));
+fn next(spec: &DeploymentSpec, state: &DeploymentState, seen: &Observation, now: Moment) -> Option<Action> {
+    if let (true, Some(breach)) = (state.on_trial(), seen.breach()) {
+        return on_breach(spec, state, breach, now);
     }
-    let guards_pass = spec.guards.is_empty() || matches!(judgement, Judgement::Pass);
-    match *state {
-        DeploymentState::Waiting { until } => (now.instant >= until.instant).then_some(Action::Start),
+    let guards_pass = spec.guards.is_empty() || matches!(seen.judgement, Judgement::Pass);
+    match state {
+        DeploymentState::Waiting { until } => (seen.is_fit() && now.instant >= until.instant).then_some(Action::Start),
         DeploymentState::Running { stage, since } => {
-            let over = now.since(since) >= stage_time(spec, stage)?;
-            let free = guards_pass || !asks_guards(spec, stage);
-            (over && free).then(|| onward(spec, stage))
+            let over = now.since(*since) >= stage_time(spec, *stage)?;
+            let free = guards_pass || !asks_guards(spec, *stage);
+            (over && free).then(|| onward(spec, *stage))
         }
-        DeploymentState::Paused { breached, .. } => {
-            let over = !spec.cooldown.is_zero() && now.since(breached) >= spec.cooldown;
+        DeploymentState::Paused { cause: PauseCause::Breach { last, .. }, .. } => {
+            let over = !spec.cooldown.is_zero() && now.since(*last) >= spec.cooldown;
             (over && guards_pass).then_some(Action::Resume)
         }
-        DeploymentState::Completed { .. } | DeploymentState::RolledBack(_) => None,
+        _ => None,
     }
 }
 
-fn on_breach(spec: &DeploymentSpec, state: &DeploymentState, breach: Breach) -> Action {
+fn on_breach(spec: &DeploymentSpec, state: &DeploymentState, breach: Breach, now: Moment) -> Option<Action> {
     match (spec.on_breach, state) {
-        (OnBreach::Rollback, _) => Action::Rollback(RollbackCause::Guard(breach)),
-        (OnBreach::Pause, DeploymentState::Paused { .. }) => Action::ExtendPause,
-        (OnBreach::Pause, _) => Action::Pause(breach),
+        (OnBreach::Rollback, _) => Some(Action::Rollback(RollbackCause::Guard(breach))),
+        (OnBreach::Pause, DeploymentState::Paused { cause: PauseCause::Breach { last, .. }, .. }) => {
+            // A version that stays unhealthy says so at every look: not each is worth a change of state.
+            let worth = !spec.cooldown.is_zero() && now.since(*last) >= spec.cooldown / 10;
+            worth.then_some(Action::ExtendPause)
+        }
+        // Frozen already, and by whom only an operator may thaw.
+        (OnBreach::Pause, DeploymentState::Paused { .. }) => None,
+        (OnBreach::Pause, _) => Some(Action::Pause(PauseCause::Breach { breach, last: now })),
     }
 }
 
 /// How long a stage lasts at least; `None`: until an operator says so.
 fn stage_time(spec: &DeploymentSpec, stage: Stage) -> Option<Duration> {
+    let hold = |step: usize| spec.steps.get(step).and_then(|step| step.hold);
     match stage {
-        Stage::Step(step) if is_last(spec, step) => {
-            Some(spec.steps.get(step).and_then(|s| s.hold).unwrap_or(Duration::ZERO))
+        Stage::Step(step) | Stage::Set { step, .. } if stage.next_step(spec).is_none() => {
+            Some(hold(step).unwrap_or(Duration::ZERO))
         }
-        Stage::Step(step) => spec.steps.get(step)?.hold,
+        Stage::Step(step) | Stage::Set { step, .. } => hold(step),
         Stage::Bake => Some(spec.bake),
     }
 }
@@ -114,39 +184,28 @@ fn stage_time(spec: &DeploymentSpec, stage: Stage) -> Option<Duration> {
 fn asks_guards(spec: &DeploymentSpec, stage: Stage) -> bool {
     match stage {
         Stage::Step(step) => spec.steps.get(step).is_some_and(|s| s.hold.is_some()),
-        Stage::Bake => true,
+        Stage::Set { .. } | Stage::Bake => true,
     }
 }
 
-fn onward(spec: &DeploymentSpec, stage: Stage) -> Action {
-    match stage {
-        Stage::Step(step) if is_last(spec, step) => Action::StartBake,
-        Stage::Step(step) => Action::Advance(step + 1),
-        Stage::Bake => Action::Complete,
-    }
-}
-
-fn is_last(spec: &DeploymentSpec, step: usize) -> bool {
-    step + 1 >= spec.steps.len()
-}
-
-/// What a command comes to in this state.
-pub fn command(deployment: &Deployment, command: Command) -> Result<Vec<Action>, Refusal> {
-    match (command, &deployment.state) {
-        (Command::Rollback { .. }, DeploymentState::RolledBack(Rollback { at, .. })) => {
-            Err(Refusal::AlreadyRolledBack { version: deployment.spec.version.clone(), at: *at })
-        }
-        (Command::Rollback { by, reason }, _) => Ok(vec![Action::Rollback(RollbackCause::Operator { by, reason })]),
+/// What follows a stage.
+pub fn onward(spec: &DeploymentSpec, stage: Stage) -> Action {
+    match (stage, stage.next_step(spec)) {
+        (Stage::Bake, _) => Action::Complete,
+        (_, Some(step)) => Action::Advance(step),
+        (_, None) => Action::StartBake,
     }
 }
 
 /// When time alone may next change the plan; past or `None` when only data or an operator can.
 pub fn deadline(spec: &DeploymentSpec, state: &DeploymentState) -> Option<Instant> {
-    let (from, time) = match *state {
+    let (from, time) = match state {
         DeploymentState::Waiting { until } => return Some(until.instant),
-        DeploymentState::Running { stage, since } => (since, stage_time(spec, stage)?),
-        DeploymentState::Paused { breached, .. } => (breached, (!spec.cooldown.is_zero()).then_some(spec.cooldown)?),
-        DeploymentState::Completed { .. } | DeploymentState::RolledBack(_) => return None,
+        DeploymentState::Running { stage, since } => (since, stage_time(spec, *stage)?),
+        DeploymentState::Paused { cause: PauseCause::Breach { last, .. }, .. } if !spec.cooldown.is_zero() => {
+            (last, spec.cooldown)
+        }
+        _ => return None,
     };
     from.instant.checked_add(time)
 }
@@ -160,26 +219,54 @@ pub fn after(
     cost: Cost,
     now: Moment,
 ) -> DeploymentState {
-    let stage = match state {
-        DeploymentState::Running { stage, .. } | DeploymentState::Paused { stage, .. } => *stage,
-        _ => Stage::Step(0),
-    };
-    match (action, state) {
-        (Action::Start | Action::Resume, _) => DeploymentState::Running { stage, since: now },
-        (Action::Advance(step), _) => DeploymentState::Running { stage: Stage::Step(*step), since: now },
-        (Action::StartBake, _) => DeploymentState::Running { stage: Stage::Bake, since: now },
-        (Action::Complete, _) => DeploymentState::Completed { at: now },
-        (Action::ExtendPause, DeploymentState::Paused { stage, since, cause, .. }) => {
-            DeploymentState::Paused { stage: *stage, since: *since, cause: cause.clone(), breached: now }
+    let stage = state.stage().unwrap_or(Stage::Step(0));
+    let running = |stage| DeploymentState::Running { stage, since: now };
+    match action {
+        Action::Start => running(Stage::Step(0)),
+        Action::Advance(step) => running(Stage::Step(*step)),
+        Action::Set(weight) => set_weight(spec, state, *weight, now),
+        Action::StartBake => running(Stage::Bake),
+        Action::Complete => DeploymentState::Completed { at: now, replaced: None },
+        Action::ExtendPause => extended(state, now),
+        Action::Pause(cause) => {
+            // Time before a breach is no evidence; before an operator's pause it is.
+            let held = match (cause, state) {
+                (PauseCause::Operator { .. }, DeploymentState::Running { since, .. }) => now.since(*since),
+                _ => Duration::ZERO,
+            };
+            DeploymentState::Paused { stage, since: now, held, cause: cause.clone() }
         }
-        (Action::ExtendPause, _) => state.clone(),
-        (Action::Pause(breach), _) => {
-            DeploymentState::Paused { stage, since: now, cause: breach.clone(), breached: now }
+        Action::Resume => {
+            let held = if let DeploymentState::Paused { held, .. } = state { *held } else { Duration::ZERO };
+            DeploymentState::Running { stage, since: now.checked_sub(held).unwrap_or(now) }
         }
-        (Action::Rollback(cause), _) => {
+        Action::Supersede { by } => DeploymentState::Superseded { at: now, by: by.clone() },
+        Action::Abort { by, reason } => {
+            let (by, reason, weight) = (by.clone(), reason.clone(), state.weight(spec));
+            DeploymentState::Aborted { at: now, by, reason, weight, cost }
+        }
+        Action::Rollback(cause) => {
             DeploymentState::RolledBack(Rollback { at: now, cause: cause.clone(), weight: state.weight(spec), cost })
         }
     }
+}
+
+fn set_weight(spec: &DeploymentSpec, state: &DeploymentState, weight: Weight, now: Moment) -> DeploymentState {
+    let stage = Stage::set(spec, weight);
+    match state {
+        DeploymentState::Paused { cause, .. } => {
+            DeploymentState::Paused { stage, since: now, held: Duration::ZERO, cause: cause.clone() }
+        }
+        _ => DeploymentState::Running { stage, since: now },
+    }
+}
+
+fn extended(state: &DeploymentState, now: Moment) -> DeploymentState {
+    let mut state = state.clone();
+    if let DeploymentState::Paused { cause: PauseCause::Breach { last, .. }, .. } = &mut state {
+        *last = now;
+    }
+    state
 }
 
 #[cfg(test)]

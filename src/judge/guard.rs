@@ -2,25 +2,27 @@
 
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Metric, Unit};
 
 /// A condition on a version's live figures that must hold.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GuardSpec {
     pub metric: Metric,
     pub test: GuardTest,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum GuardTest {
     /// Breach when the figure over the last `window` is above `limit` and at least `min_requests` are in it.
     Windowed {
         limit: Limit,
-        #[serde(rename = "windowSeconds", serialize_with = "seconds")]
+        #[serde(rename = "windowSeconds", serialize_with = "seconds", deserialize_with = "from_seconds")]
+        #[schemars(with = "f64")]
         window: Duration,
         min_requests: u64,
     },
@@ -30,21 +32,26 @@ pub enum GuardTest {
     /// For a latency metric `slower_than` says what counts as slow.
     WorseThanStable {
         margin: f64,
-        #[serde(rename = "slowerThanSeconds", serialize_with = "maybe_seconds")]
+        #[serde(
+            rename = "slowerThanSeconds",
+            serialize_with = "maybe_seconds",
+            deserialize_with = "maybe_from_seconds"
+        )]
+        #[schemars(with = "Option<f64>")]
         slower_than: Option<Duration>,
         confidence: f64,
     },
 }
 
 /// A limit in the metric's own unit.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Limit {
     /// For `error_rate`, 0..=1.
     Rate(f64),
     /// For latency metrics.
-    #[serde(rename = "seconds", serialize_with = "seconds")]
-    Duration(Duration),
+    #[serde(rename = "seconds", serialize_with = "seconds", deserialize_with = "from_seconds")]
+    Duration(#[schemars(with = "f64")] Duration),
 }
 
 /// Whether a guard's parts fit together, for those who read guards from outside.
@@ -109,6 +116,15 @@ fn check_confidence(confidence: f64) -> Result<(), GuardError> {
 
 fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(duration.as_secs_f64())
+}
+
+fn from_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    Duration::try_from_secs_f64(f64::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+}
+
+fn maybe_from_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let seconds = Option::<f64>::deserialize(deserializer)?;
+    seconds.map(Duration::try_from_secs_f64).transpose().map_err(serde::de::Error::custom)
 }
 
 fn maybe_seconds<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {

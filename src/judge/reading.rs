@@ -1,11 +1,12 @@
 //! What the judge says, for people and for the API.
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::{GuardSpec, Unit};
 
 /// What the judge says of a guard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Verdict {
     /// Not enough data, or not clear enough: stay.
@@ -45,7 +46,7 @@ pub fn overall(readings: &[Reading]) -> Verdict {
 }
 
 /// What one version did.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Figures {
     /// That the guard counts: over its window, or since the deployment began.
@@ -60,7 +61,7 @@ pub struct Figures {
 }
 
 /// What the judge says of one guard, and why.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Reading {
     pub guard: GuardSpec,

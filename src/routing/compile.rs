@@ -7,8 +7,10 @@
 use std::sync::Arc;
 
 use super::ids::{AgentId, EnvironmentId};
+use super::layout::Layouts;
 use super::matcher::{Clash, HEADER_SETS_MAX, Matcher, Place};
 use super::spec::{AgentSpec, Desired, DesiredAgent};
+use super::split::Split;
 use super::table::{Agent, RoutingTable};
 use crate::telemetry::stats::StatsRegistry;
 
@@ -43,22 +45,51 @@ pub fn compile(
     registry: &StatsRegistry,
     epoch: u64,
 ) -> Result<RoutingTable, Vec<Rejection>> {
+    build(desired, Before { table: previous, layouts: &Layouts::new() }, registry, epoch)
+}
+
+/// Builds the first table of a process: buckets stay where an earlier process had them.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_first(
+    desired: &Desired,
+    layouts: &Layouts,
+    registry: &StatsRegistry,
+    epoch: u64,
+) -> Result<RoutingTable, Vec<Rejection>> {
+    build(desired, Before { table: None, layouts }, registry, epoch)
+}
+
+/// What there was.
+struct Before<'a> {
+    table: Option<&'a RoutingTable>,
+    /// Of agents that the table does not know.
+    layouts: &'a Layouts,
+}
+
+fn build(
+    desired: &Desired,
+    before: Before<'_>,
+    registry: &StatsRegistry,
+    epoch: u64,
+) -> Result<RoutingTable, Vec<Rejection>> {
     let sorted = sorted(&desired.agents);
     let mut rejections = duplicates(&sorted);
-    let mut known = previous.map_or([].as_slice(), |table| &table.agents).iter().peekable();
+    let mut known = before.table.map_or([].as_slice(), |table| &table.agents).iter().peekable();
     let mut agents = Vec::with_capacity(sorted.len());
     for desired in &sorted {
         while known.next_if(|agent| name(&agent.spec) < name(&desired.spec)).is_some() {}
         let known = known.peek().filter(|agent| name(&agent.spec) == name(&desired.spec));
         match known {
             Some(agent) if is_unchanged(agent, desired) => agents.push(Arc::clone(agent)),
-            known => match agent::compile(desired, known.map(|agent| &***agent), registry) {
+            known => match agent::compile(desired, live_split(desired, known, before.layouts), registry) {
                 Ok(agent) => agents.push(Arc::new(agent)),
                 Err(faults) => rejections.extend(faults),
             },
         }
     }
-    let matcher = matcher(&sorted, previous).unwrap_or_else(|clashes| {
+    let matcher = matcher(&sorted, before.table).unwrap_or_else(|clashes| {
         rejections.extend(clashes);
         Arc::default()
     });
@@ -67,6 +98,15 @@ pub fn compile(
     }
     rejections.sort_unstable();
     Err(rejections)
+}
+
+/// The split that is live, in the numbering of the desired agent's versions.
+fn live_split(desired: &DesiredAgent, known: Option<&&Arc<Agent>>, layouts: &Layouts) -> Option<Split> {
+    let spec = &*desired.spec;
+    match known {
+        Some(agent) => agent::live_split(agent, spec),
+        None => layouts.get(&(spec.environment.clone(), spec.id.clone()))?.split(spec),
+    }
 }
 
 fn name(spec: &AgentSpec) -> (&str, &str) {

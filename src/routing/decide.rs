@@ -52,7 +52,7 @@ fn holds(agent: &Agent, segment: usize, head: &Head<'_>) -> bool {
 }
 
 /// What a request would get, and why.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Explanation {
     pub environment: EnvironmentId,
@@ -77,7 +77,7 @@ pub struct Explanation {
 }
 
 /// Buckets of one version; both ends are in it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BucketRange {
     pub start: u32,

@@ -10,7 +10,7 @@ use super::parse::Misread;
 macro_rules! name_type {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, schemars::JsonSchema)]
         pub struct $name(Arc<str>);
 
         impl $name {
@@ -38,6 +38,11 @@ macro_rules! name_type {
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 fmt::Debug::fmt(&*self.0, f)
+            }
+        }
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                <String as serde::Deserialize>::deserialize(deserializer).map(Self::new)
             }
         }
         impl serde::Serialize for $name {
@@ -89,6 +94,13 @@ impl Weight {
     }
     pub fn as_fraction(self) -> f64 {
         f64::from(self.0) / f64::from(BUCKETS)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Weight {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let hundred_thousandths = <u32 as serde::Deserialize>::deserialize(deserializer)?;
+        Self::new(hundred_thousandths).ok_or_else(|| serde::de::Error::custom("a weight above 100 %"))
     }
 }
 

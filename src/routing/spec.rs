@@ -182,7 +182,7 @@ pub struct RuleSpec {
 }
 
 /// Who takes part in a split. Those who do not get stable.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Audience {
     /// If not empty, the request must be in at least one.
     pub include: Vec<SegmentId>,

@@ -73,6 +73,21 @@ impl Split {
         Self::canonical(scheme, &weights.iter().copied().enumerate().collect::<Vec<_>>())
     }
 
+    /// A layout that was kept: where each range ends (exclusive), and its version. `None` where these are not
+    /// all the buckets in order, or too many pieces.
+    pub fn from_ends(ends: impl Iterator<Item = (u32, usize)>) -> Option<Self> {
+        let mut start = 0;
+        let mut pieces = Vec::new();
+        for (end, version) in ends {
+            if end <= start || pieces.len() == PIECES_MAX {
+                return None;
+            }
+            pieces.push(Piece { start, end, version });
+            start = end;
+        }
+        (start == BUCKETS).then(|| Self { pieces: merged(pieces.into_iter()).into(), sums: None })
+    }
+
     /// The live layout changed to the new weights, with the fewest buckets moved. A version that is not among
     /// the arms loses all it had.
     pub fn evolve(&self, arms: &[Arm]) -> Result<Self, WeightsError> {

@@ -3,12 +3,13 @@
 mod breach;
 mod commands;
 mod completions;
+mod durability;
 mod process;
 mod run;
 mod signals;
 
 /// A figure for whoever reads the test's output, also where the test passes: the print macros are captured.
-fn measured(text: std::fmt::Arguments<'_>) {
+pub fn measured(text: std::fmt::Arguments<'_>) {
     use std::io::Write;
     let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
     let _ = writeln!(std::io::stderr().lock(), "measured ({profile} build): {text}");

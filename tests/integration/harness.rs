@@ -227,7 +227,7 @@ pub fn unused_address() -> SocketAddr {
 }
 
 /// The top of every test's file.
-pub const PORTS: &str = "listeners: [{ address: '127.0.0.1:0' }]\nadmin: { address: '127.0.0.1:0' }\nworkers: 2\n";
+pub const PORTS: &str = "listeners: [{ address: '127.0.0.1:0' }]\nadmin: { address: '127.0.0.1:0' }\nworkers: 2\nstate_dir: none\n";
 
 /// The app under test.
 pub struct App {

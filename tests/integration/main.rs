@@ -9,3 +9,4 @@ mod harness;
 mod http1;
 mod reload;
 mod rollback;
+mod store;

@@ -159,7 +159,7 @@ fn listeners_come_and_go_without_cutting_connections() {
     let second = crate::harness::unused_address();
     let text = |listeners: &str| {
         format!(
-            "listeners: [{listeners}]\nadmin: {{ address: '127.0.0.1:0' }}\nagents:\n  bot: {{ versions: {{ 1.0.0: {{ endpoints: ['{}'] }} }}, stable: 1.0.0 }}\n",
+            "listeners: [{listeners}]\nadmin: {{ address: '127.0.0.1:0' }}\nstate_dir: none\nagents:\n  bot: {{ versions: {{ 1.0.0: {{ endpoints: ['{}'] }} }}, stable: 1.0.0 }}\n",
             endpoint.url()
         )
     };
@@ -195,7 +195,7 @@ fn a_listener_changes_its_environment() {
     let endpoint = Endpoint::saying("x");
     let text = |first: &str, second: &str| {
         format!(
-            "listeners: [{{ address: '127.0.0.1:0', environment: {first} }}, {{ address: '127.0.0.2:0', environment: {second} }}]\nadmin: {{ address: '127.0.0.1:0' }}\nagents:\n  bot: {{ environment: staging, versions: {{ 1.0.0: {{ endpoints: ['{}'] }} }}, stable: 1.0.0 }}\n",
+            "listeners: [{{ address: '127.0.0.1:0', environment: {first} }}, {{ address: '127.0.0.2:0', environment: {second} }}]\nadmin: {{ address: '127.0.0.1:0' }}\nstate_dir: none\nagents:\n  bot: {{ environment: staging, versions: {{ 1.0.0: {{ endpoints: ['{}'] }} }}, stable: 1.0.0 }}\n",
             endpoint.url()
         )
     };

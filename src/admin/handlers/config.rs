@@ -4,8 +4,11 @@ use axum::Json;
 use axum::extract::State;
 
 use crate::admin::AdminState;
+use crate::admin::error::Problem;
+use crate::admin::query::Fields;
 use crate::admin::wire::ConfigStatus;
 
-pub async fn show(State(state): State<AdminState>) -> Json<ConfigStatus> {
-    Json(state.reloads.read().into())
+pub async fn show(State(state): State<AdminState>, fields: Fields) -> Result<Json<ConfigStatus>, Problem> {
+    fields.end()?;
+    Ok(Json(state.reloads.read().into()))
 }

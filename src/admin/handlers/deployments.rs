@@ -1,61 +1,104 @@
-//! A deployment, and the commands on it.
+//! Deployments as they are: the current one, the earlier ones, and what the guards say.
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
-use axum::http::StatusCode;
-use axum::response::IntoResponse;
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, header};
 
 use super::place::Place;
 use crate::admin::AdminState;
 use crate::admin::error::Problem;
-use crate::admin::wire::{DeploymentStatus, RollbackRequest};
-use crate::control::model::AgentKey;
+use crate::admin::order::etag;
+use crate::admin::page::{self, Page};
+use crate::admin::query::Fields;
+use crate::admin::wire::{DeploymentStatus, RollbackPointView, Verdicts};
+use crate::control::agent::AgentState;
+use crate::control::model::{AgentKey, Deployment};
 
-/// The longest reason that is kept, in bytes.
-const REASON_LIMIT: usize = 1000;
+type Tagged<T> = ([(header::HeaderName, HeaderValue); 1], Json<T>);
 
-pub async fn show(State(state): State<AdminState>, place: Place) -> Result<Json<DeploymentStatus>, Problem> {
-    let key = key(&state, &place)?;
+/// An agent, and which part of a list of its things.
+pub struct Listed {
+    place: Place,
+    after: Option<String>,
+    limit: usize,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Listed {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let mut fields = Fields::from_request_parts(parts, state).await?;
+        let place = Place::read(parts, state, &mut fields).await?;
+        let listed = Self { place, after: fields.one("after"), limit: page::limit(&mut fields) };
+        fields.end().map(|()| listed)
+    }
+}
+
+/// What is remembered of an agent, with its key.
+fn remembered(state: &AdminState, place: &Place) -> Result<(AgentKey, AgentState), Problem> {
+    let key = place.key(&state.control.table().load_full())?;
+    let none = || Problem::unknown_agent(key.agent.as_str(), Some(key.environment.as_str()), None);
+    let agent = state.control.agent(&key).ok_or_else(none)?;
+    Ok((key, agent))
+}
+
+/// The current one with what is live of it, an earlier one as it ended.
+fn status(state: &AdminState, key: &AgentKey, agent: &AgentState, deployment: &Deployment) -> DeploymentStatus {
+    let live = state.control.deployment(key).filter(|view| view.deployment.id == deployment.id);
+    live.as_ref().map_or_else(|| DeploymentStatus::ended(key, agent, deployment), DeploymentStatus::from)
+}
+
+pub async fn current(State(state): State<AdminState>, place: Place) -> Result<Tagged<DeploymentStatus>, Problem> {
+    let key = place.key(&state.control.table().load_full())?;
     let none = || Problem::no_deployment(key.agent.as_str(), key.environment.as_str());
     let view = state.control.deployment(&key).ok_or_else(none)?;
-    Ok(Json(DeploymentStatus::from(&view)))
+    Ok(([(header::ETAG, etag(view.revision))], Json(DeploymentStatus::from(&view))))
 }
 
-pub async fn rollback(
+/// The newest first.
+pub async fn list(State(state): State<AdminState>, listed: Listed) -> Result<Json<Page<DeploymentStatus>>, Problem> {
+    let (key, agent) = remembered(&state, &listed.place)?;
+    let all = agent.deployment.iter().chain(agent.history.iter().rev());
+    // One that is no longer remembered was older than all there are: nothing comes after it.
+    let mut all = all.peekable();
+    if let Some(after) = &listed.after {
+        while all.next_if(|deployment| deployment.id.as_str() != after).is_some() {}
+        all.next();
+    }
+    let found = all.map(|deployment| status(&state, &key, &agent, deployment));
+    Ok(Json(Page::of(found, listed.limit, |deployment| deployment.id.clone())))
+}
+
+pub async fn show(State(state): State<AdminState>, place: Place) -> Result<Tagged<DeploymentStatus>, Problem> {
+    let (key, agent) = remembered(&state, &place)?;
+    let deployment = find(&place, &key, &agent)?;
+    Ok(([(header::ETAG, etag(agent.revision))], Json(status(&state, &key, &agent, deployment))))
+}
+
+pub async fn verdicts(State(state): State<AdminState>, place: Place) -> Result<Json<Verdicts>, Problem> {
+    let (key, agent) = remembered(&state, &place)?;
+    let deployment = find(&place, &key, &agent)?;
+    let live = state.control.deployment(&key).filter(|view| view.deployment.id == deployment.id);
+    Ok(Json(Verdicts::new(deployment, live.as_ref())))
+}
+
+/// The newest first.
+pub async fn rollback_points(
     State(state): State<AdminState>,
-    place: Place,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Json<DeploymentStatus>, Problem> {
-    let request = read_request(&body.map_err(unread)?)?;
-    let view = state.control.rollback(&key(&state, &place)?, "admin API".into(), request.reason)?;
-    Ok(Json(DeploymentStatus::from(&view)))
+    listed: Listed,
+) -> Result<Json<Page<RollbackPointView>>, Problem> {
+    let (_, agent) = remembered(&state, &listed.place)?;
+    let mut points = agent.points.iter().rev().peekable();
+    if let Some(after) = &listed.after {
+        while points.next_if(|point| point.id != *after).is_some() {}
+        points.next();
+    }
+    Ok(Json(Page::of(points.map(RollbackPointView::from), listed.limit, |point| point.id.clone())))
 }
 
-fn key(state: &AdminState, place: &Place) -> Result<AgentKey, Problem> {
-    let table = state.control.table().load();
-    place.find(&table).map(|agent| AgentKey::of(&agent.spec))
-}
-
-/// An empty body asks for a rollback without a reason.
-fn read_request(body: &[u8]) -> Result<RollbackRequest, Problem> {
-    if body.trim_ascii().is_empty() {
-        return Ok(RollbackRequest::default());
-    }
-    let unreadable = |error| Problem::bad_request(format!("the body is not {{\"reason\": \"…\"}} as JSON: {error}"));
-    let request: RollbackRequest = serde_json::from_slice(body).map_err(unreadable)?;
-    match &request.reason {
-        Some(reason) if reason.len() > REASON_LIMIT => {
-            Err(Problem::bad_request(format!("reason may have at most {REASON_LIMIT} bytes")))
-        }
-        _ => Ok(request),
-    }
-}
-
-fn unread(rejection: BytesRejection) -> Problem {
-    match rejection.into_response().status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Problem::body_too_large(),
-        _ => Problem::bad_request("the request body did not arrive whole"),
-    }
+fn find<'a>(place: &Place, key: &AgentKey, agent: &'a AgentState) -> Result<&'a Deployment, Problem> {
+    let id = place.deployment.as_deref().unwrap_or_default();
+    let found = agent.deployment.iter().chain(&agent.history).find(|deployment| deployment.id.as_str() == id);
+    found.ok_or_else(|| Problem::unknown_deployment(key.agent.as_str(), id))
 }

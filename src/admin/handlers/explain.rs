@@ -5,19 +5,20 @@
 //! same parts also feed the rules and the audience. There is no body, so `json:` keys are given with `key=`.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::str::FromStr;
 
 use axum::Json;
 use axum::extract::{FromRequestParts, State};
+use axum::http::header::InvalidHeaderValue;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
-use super::place::{Parameters, Place, agent_name};
+use super::place::Place;
 use crate::admin::AdminState;
 use crate::admin::error::Problem;
+use crate::admin::query::Fields;
 use crate::routing::decide::{self, Explanation};
 use crate::routing::table::Head;
-
-const PARAMETERS: &str = "environment, key, header, host, path, method, client";
 
 pub async fn explain(State(state): State<AdminState>, asked: Asked) -> Result<Json<Explanation>, Problem> {
     let table = state.control.table().load_full();
@@ -44,49 +45,41 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let name = agent_name(parts, state).await?;
-        Self::read(name, Parameters::from_request_parts(parts, state).await?)
+        let mut fields = Fields::from_request_parts(parts, state).await?;
+        let place = Place::read(parts, state, &mut fields).await?;
+        let asked = Self::read(place, &mut fields);
+        fields.end().map(|()| asked)
     }
 }
 
 impl Asked {
-    fn read(name: String, mut parameters: Parameters) -> Result<Self, Problem> {
-        let mut asked = Self {
-            place: Place::new(name, &mut parameters)?,
-            key: None,
-            method: Method::GET,
-            host: String::new(),
-            path: "/".into(),
-            query: None,
-            headers: HeaderMap::new(),
-            client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+    fn read(place: Place, fields: &mut Fields) -> Self {
+        let path = fields.one("path").unwrap_or_else(|| "/".into());
+        let (path, query) = match path.split_once('?') {
+            Some((path, query)) => (path.to_owned(), Some(query.to_owned())),
+            None => (path, None),
         };
-        for (name, value) in parameters.0 {
-            asked.take(&name, value).map_err(Problem::bad_request)?;
+        let mut headers = HeaderMap::new();
+        let host: Option<HostName> = fields.parsed("host", "a host");
+        if let Some(HostName(_, value)) = &host {
+            headers.insert(header::HOST, value.clone());
         }
-        Ok(asked)
-    }
-
-    fn take(&mut self, name: &str, value: String) -> Result<(), String> {
-        match name {
-            "key" => self.key = Some(value),
-            "method" => self.method = value.parse().map_err(|_| format!("method={value} is no HTTP method"))?,
-            "host" => {
-                self.headers.insert(header::HOST, value.parse().map_err(|_| format!("host={value} is no host"))?);
-                self.host = value;
+        for field in fields.all("header") {
+            match header_of(&field) {
+                Some((name, value)) => drop(headers.append(name, value)),
+                None => fields.refuse("header", format!("{field:?} does not fit; expected name:value")),
             }
-            "path" => match value.split_once('?') {
-                Some((path, query)) => (self.path, self.query) = (path.to_owned(), Some(query.to_owned())),
-                None => (self.path, self.query) = (value, None),
-            },
-            "client" => self.client = value.parse().map_err(|_| format!("client={value} is no IP address"))?,
-            "header" => {
-                let (name, value) = header_of(&value).ok_or_else(|| format!("header={value} is not name:value"))?;
-                self.headers.append(name, value);
-            }
-            other => return Err(format!("no parameter is named {other:?}; there are {PARAMETERS}")),
         }
-        Ok(())
+        Self {
+            place,
+            key: fields.one("key"),
+            method: fields.parsed("method", "an HTTP method").unwrap_or(Method::GET),
+            host: host.map(|HostName(name, _)| name).unwrap_or_default(),
+            path,
+            query,
+            headers,
+            client: fields.parsed("client", "an IP address").unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        }
     }
 
     fn head(&self) -> Head<'_> {
@@ -100,6 +93,17 @@ impl Asked {
             json: None,
             nonce: 0,
         }
+    }
+}
+
+/// As text, and as a header's value.
+struct HostName(String, HeaderValue);
+
+impl FromStr for HostName {
+    type Err = InvalidHeaderValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidHeaderValue> {
+        Ok(Self(text.to_owned(), text.parse()?))
     }
 }
 

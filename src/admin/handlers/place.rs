@@ -1,31 +1,33 @@
-//! How a request names the agent that it means.
+//! How a request names the agent, and the deployment, that it means.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, Path, Query};
+use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 
 use crate::admin::error::Problem;
+use crate::admin::query::Fields;
+use crate::control::model::AgentKey;
 use crate::routing::table::{Agent, RoutingTable};
 
 /// `{agent}` in the path, and `environment=` where several environments have an agent of that name.
 pub struct Place {
     name: String,
     environment: Option<String>,
+    /// `{id}` in the path.
+    pub deployment: Option<String>,
 }
 
-/// The query, field by field, for endpoints with parameters of their own.
-pub struct Parameters(pub Vec<(String, String)>);
-
 impl Place {
-    /// Takes `environment` out of the parameters.
-    pub fn new(name: String, parameters: &mut Parameters) -> Result<Self, Problem> {
-        let mut environments = parameters.0.extract_if(.., |(name, _)| name == "environment").map(|(_, value)| value);
-        let environment = environments.next();
-        match environments.next() {
-            None => Ok(Self { name, environment }),
-            Some(_) => Err(Problem::bad_request("environment= is there twice")),
-        }
+    pub async fn read<S: Send + Sync>(parts: &mut Parts, state: &S, fields: &mut Fields) -> Result<Self, Problem> {
+        let path = Path::<HashMap<String, String>>::from_request_parts(parts, state).await;
+        let Path(mut path) = path.map_err(|error| Problem::bad_request(error.body_text()))?;
+        Ok(Self {
+            name: path.remove("agent").unwrap_or_default(),
+            environment: fields.one("environment"),
+            deployment: path.remove("id"),
+        })
     }
 
     /// The agent of that name, where exactly one is meant.
@@ -42,35 +44,21 @@ impl Place {
             }
         }
     }
-}
 
-impl<S: Send + Sync> FromRequestParts<S> for Parameters {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let query = Query::<Vec<(String, String)>>::from_request_parts(parts, state).await;
-        query.map(|Query(fields)| Self(fields)).map_err(|error| Problem::bad_request(error.body_text()))
+    pub fn key(&self, table: &RoutingTable) -> Result<AgentKey, Problem> {
+        self.find(table).map(|agent| AgentKey::of(&agent.spec))
     }
 }
 
-/// For endpoints that take no parameter but the environment: a misspelt one is refused, not passed over.
+/// For endpoints that take no parameter but the environment.
 impl<S: Send + Sync> FromRequestParts<S> for Place {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let name = agent_name(parts, state).await?;
-        let mut parameters = Parameters::from_request_parts(parts, state).await?;
-        let place = Self::new(name, &mut parameters)?;
-        match parameters.0.first() {
-            None => Ok(place),
-            Some((other, _)) => Err(Problem::bad_request(format!("no parameter is named {other:?}, only environment"))),
-        }
+        let mut fields = Fields::from_request_parts(parts, state).await?;
+        let place = Self::read(parts, state, &mut fields).await?;
+        fields.end().map(|()| place)
     }
-}
-
-pub async fn agent_name<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<String, Problem> {
-    let path = Path::<String>::from_request_parts(parts, state).await;
-    path.map(|Path(name)| name).map_err(|error| Problem::bad_request(error.body_text()))
 }
 
 /// The name that the operator most likely meant: a third of its letters may be wrong.

@@ -12,7 +12,7 @@ use crate::control::model::{Rollback, RollbackCause};
 /// Why the canary left, in one sentence.
 pub fn verdict(rollback: &Rollback) -> String {
     let why = match &rollback.cause {
-        RollbackCause::Guard(breach) => breach.reading.explanation.clone(),
+        RollbackCause::Guard(breach) => breach.explanation().to_owned(),
         RollbackCause::Operator { by, .. } => format!("{by} asked for it"),
     };
     format!("ROLLED BACK: {why}")

@@ -1,11 +1,12 @@
 //! The deployment block of an agent → [`DeploymentSpec`]: the strategies' defaults and their rules.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use sha1::{Digest, Sha1};
 
-use super::super::file::{self, OnBreach, Strategy};
+use super::super::file::{self, OnBreach};
 use super::super::hex;
 use super::super::node::{Kind, Node, Tone};
 use super::super::scalar::Text;
@@ -13,13 +14,12 @@ use super::DEFAULT_ENVIRONMENT;
 use super::agent::audience;
 use super::guard;
 use super::scope::Scope;
-use crate::control::model::{self, DeploymentSpec, Step};
-use crate::routing::ids::{AgentId, BUCKETS, EnvironmentId, VersionId, Weight};
+use crate::control::model::{self, DeploymentSpec, Step, Strategy};
+use crate::control::request::{self, Rolling};
+use crate::routing::ids::{AgentId, EnvironmentId, VersionId, Weight};
 use crate::routing::spec::{CanaryShare, VersionSpec};
 
-const MAX_STEPS: usize = 100;
-const MINUTE: Duration = Duration::from_secs(60);
-const YEAR: Duration = Duration::from_secs(365 * 86_400);
+const TIMES: RangeInclusive<Duration> = Duration::ZERO..=request::MAX_TIME;
 
 /// The deployment, unless its steps are wrong; and the share of it that the routing table is asked about.
 pub(super) fn check(
@@ -36,12 +36,12 @@ pub(super) fn check(
         let message = format!("{version} is already `stable`, so there is nothing to deploy; {remedy}");
         scope.error("deployment.version", message);
     }
-    let strategy = strategy(given.strategy.unwrap_or(Strategy::Canary));
+    let strategy = given.strategy.map_or_else(Strategy::default, strategy);
     let endpoints = versions.get(&version).map_or(0, |spec| spec.endpoints.len());
-    let steps = steps(given.steps, strategy, endpoints, scope);
-    let bake = if strategy == model::Strategy::Immediate { Duration::ZERO } else { 10 * MINUTE };
-    let bake = scope.duration("deployment.bake", given.bake, bake, Duration::ZERO..=YEAR);
-    let cooldown = scope.duration("deployment.cooldown", given.cooldown, Duration::ZERO, Duration::ZERO..=YEAR);
+    let steps = steps(given.steps, given.rolling, strategy, endpoints, scope);
+    let bake = request::default_bake(strategy);
+    let bake = scope.duration("deployment.bake", given.bake, bake, TIMES);
+    let cooldown = scope.duration("deployment.cooldown", given.cooldown, Duration::ZERO, TIMES);
     let guards = guard::check(given.guards.unwrap_or_default(), scope);
     let on_breach = match given.on_breach {
         None | Some(OnBreach::Rollback) => model::OnBreach::Rollback,
@@ -66,85 +66,44 @@ pub(super) fn check(
     (spec, share)
 }
 
-fn strategy(given: Strategy) -> model::Strategy {
+fn strategy(given: file::Strategy) -> Strategy {
     match given {
-        Strategy::Immediate => model::Strategy::Immediate,
-        Strategy::Canary => model::Strategy::Canary,
-        Strategy::BlueGreen => model::Strategy::BlueGreen,
-        Strategy::Rolling => model::Strategy::Rolling,
+        file::Strategy::Immediate => Strategy::Immediate,
+        file::Strategy::Canary => Strategy::Canary,
+        file::Strategy::BlueGreen => Strategy::BlueGreen,
+        file::Strategy::Rolling => Strategy::Rolling,
     }
 }
 
 /// Those of the file, or the strategy's own. `None`: something is wrong with them.
 fn steps(
     given: Option<Vec<file::Step>>,
-    strategy: model::Strategy,
+    rolling: Option<file::Rolling>,
+    strategy: Strategy,
     endpoints: usize,
     scope: &mut Scope<'_, '_>,
 ) -> Option<Vec<Step>> {
-    let Some(given) = given else { return Some(default_steps(strategy, endpoints)) };
-    if let model::Strategy::Immediate | model::Strategy::BlueGreen = strategy {
-        let name = if strategy == model::Strategy::Immediate { "immediate" } else { "blue-green" };
-        let message =
-            format!("`{name}` has no steps, it moves all traffic at once; remove `steps`, or use `strategy: canary`");
-        scope.error("deployment.steps", message);
+    if scope.is_damaged("deployment.steps") || scope.is_damaged("deployment.rolling") {
         return None;
     }
-    if scope.is_damaged("deployment.steps") {
-        return None;
-    }
-    if given.is_empty() || given.len() > MAX_STEPS {
-        scope.error(
-            "deployment.steps",
-            format!("{} steps; expected 1 to {MAX_STEPS}, or no `steps` for the default", given.len()),
-        );
-        return None;
-    }
-    let holds = |(position, hold): (usize, Option<Text<Duration>>)| {
+    let step = |(position, step): (usize, file::Step)| {
         let path = format!("deployment.steps[{position}].hold");
-        hold.map(|hold| scope.duration(&path, Some(hold), Duration::ZERO, Duration::ZERO..=YEAR))
+        let hold = step.hold.map(|hold| scope.duration(&path, Some(hold), Duration::ZERO, TIMES));
+        Step { weight: step.weight.0, hold }
     };
-    let (weights, given): (Vec<_>, Vec<_>) = given.into_iter().map(|step| (step.weight.0, step.hold)).unzip();
-    let holds: Vec<_> = given.into_iter().enumerate().map(holds).collect();
-    let grow = check_growth(&weights, scope);
-    grow.then(|| weights.into_iter().zip(holds).map(|(weight, hold)| Step { weight, hold }).collect())
-}
-
-/// Each share above the one before it, the last all of it.
-fn check_growth(weights: &[Weight], scope: &mut Scope<'_, '_>) -> bool {
-    let mut before = Weight::ZERO;
-    let mut grow = true;
-    for (position, &weight) in weights.iter().enumerate() {
-        if weight <= before {
-            let message =
-                format!("{weight} is not above the {before} before it; expected shares that grow from step to step");
-            scope.error(&format!("deployment.steps[{position}].weight"), message);
-            grow = false;
-        }
-        before = weight;
-    }
-    let last = weights.len() - 1;
-    if grow && weights[last] != Weight::FULL {
-        let message = format!("the last step has {}; expected 100%, so that the deployment can end", weights[last]);
-        scope.error(&format!("deployment.steps[{last}].weight"), message);
-        grow = false;
-    }
-    grow
-}
-
-fn default_steps(strategy: model::Strategy, endpoints: usize) -> Vec<Step> {
-    let step = |percent: u32, minutes: Option<u32>| {
-        let weight = Weight::new(percent * (BUCKETS / 100)).unwrap_or(Weight::FULL);
-        Step { weight, hold: minutes.map(|minutes| minutes * MINUTE) }
-    };
-    match strategy {
-        model::Strategy::Immediate | model::Strategy::BlueGreen => vec![step(100, None)],
-        model::Strategy::Canary => vec![step(1, Some(10)), step(5, Some(30)), step(25, Some(60)), step(100, None)],
-        model::Strategy::Rolling => {
-            // One endpoint's share at a time, in few enough steps to end in a bearable time.
-            let count = endpoints.clamp(2, 10) as u32;
-            let weight = |step: u32| Weight::new(BUCKETS * step / count).unwrap_or(Weight::FULL);
-            (1..=count).map(|step| Step { weight: weight(step), hold: Some(MINUTE) }).collect()
+    let given = given.map(|given| given.into_iter().enumerate().map(step).collect());
+    let rolling = rolling.map(|rolling| Rolling {
+        // Out of every range where it does not fit: the rules of the request say so.
+        shares: rolling.shares.map(|shares| u32::try_from(shares.0).unwrap_or(0)),
+        hold: rolling.hold.map(|hold| scope.duration("deployment.rolling.hold", Some(hold), Duration::ZERO, TIMES)),
+    });
+    match request::steps(strategy, given, rolling, endpoints) {
+        Ok(steps) => Some(steps),
+        Err(errors) => {
+            for error in errors.into_iter().filter(|error| !error.field.ends_with(".hold")) {
+                scope.error(&format!("deployment.{}", error.field), error.message);
+            }
+            None
         }
     }
 }

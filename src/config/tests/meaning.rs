@@ -24,7 +24,8 @@ fn what_is_left_out_has_a_default() {
     assert_eq!(config.listeners[0].environment.as_str(), "production");
     assert_eq!(config.admin.address, "127.0.0.1:9901".parse().unwrap());
     assert_eq!(config.admin.token, None);
-    assert_eq!(config.state_dir, PathBuf::from("./state"));
+    assert_eq!(config.state_dir, Some(PathBuf::from("./state")));
+    assert_eq!(parse("state_dir: none\nagents: {}").state_dir, None);
     assert!(config.workers >= 1 && config.version_header && config.access_log.is_none());
     assert_eq!(config.limits, Limits::default());
     assert_eq!(config.hash.len(), 16);
@@ -94,7 +95,7 @@ agents:
     assert_eq!(config.listeners[0].address.port(), 8080);
     assert_eq!((config.workers, config.version_header), (3, false));
     assert_eq!(config.admin.token, Some(Secret("a-secret".into())));
-    assert_eq!(config.state_dir, PathBuf::from("${PORT}"));
+    assert_eq!(config.state_dir, Some(PathBuf::from("${PORT}")));
     assert_eq!(config.agents[0].spec.stable.as_str(), "1.5.0");
 }
 

@@ -6,7 +6,6 @@ use std::time::SystemTime;
 use super::super::fixture::{a_breach, a_spec, guard, step};
 use super::*;
 use crate::control::model::Stage::{Bake, Step};
-use crate::routing::ids::Weight;
 
 const MIN: u64 = 60;
 
@@ -36,7 +35,8 @@ fn timeline_from(spec: &DeploymentSpec, start: Moment, begin: DeploymentState, l
     let (mut state, mut text) = (begin, String::new());
     for (seconds, said) in looks {
         let now = start.checked_add(Duration::from_secs(*seconds)).expect("near");
-        let actions = plan(spec, &state, &judgement(*said), now);
+        let seen = Observation { judgement: judgement(*said), health: Health::NotAsked };
+        let actions = plan(spec, &state, &seen, now);
         let mut names = Vec::new();
         for action in &actions {
             state = after(spec, &state, action, Cost::default(), now);
@@ -66,6 +66,7 @@ fn name(action: &Action) -> String {
         Action::ExtendPause => "extend pause".into(),
         Action::Resume => "resume".into(),
         Action::Rollback(cause) => format!("rollback ({})", cause.as_str()),
+        other => other.name().into(),
     }
 }
 
@@ -295,32 +296,4 @@ fn a_wait_ends_by_time_alone() {
          0:06:00 pass   -            step 1  1% due 0:15:00
          0:15:00 pass   advance to 2 step 2  5% due 0:45:00",
     );
-}
-
-#[test]
-fn an_operator_s_rollback_takes_effect_in_every_state_but_its_own() {
-    let now = Moment { instant: Instant::now(), wall: SystemTime::UNIX_EPOCH };
-    let states = [
-        (DeploymentState::Waiting { until: now }, "0%"),
-        (DeploymentState::Running { stage: Step(1), since: now }, "5%"),
-        (DeploymentState::Running { stage: Bake, since: now }, "100%"),
-        (DeploymentState::Paused { stage: Step(0), since: now, cause: a_breach(), breached: now }, "1%"),
-        (DeploymentState::Completed { at: now }, "100%"),
-    ];
-    let rollback = || Command::Rollback { by: "ada".into(), reason: None };
-    for (state, weight) in states {
-        let mut deployment = Deployment { spec: a_spec().into(), started: now, state };
-        let actions = command(&deployment, rollback()).expect("can be rolled back");
-        assert_eq!(actions.len(), 1);
-        let cost = Cost { requests: 7, errors: 2 };
-        deployment.state = after(&deployment.spec, &deployment.state, &actions[0], cost, now);
-        let DeploymentState::RolledBack(rolled_back) = &deployment.state else {
-            panic!("is {:?}", deployment.state);
-        };
-        assert_eq!(rolled_back.cause, RollbackCause::Operator { by: "ada".into(), reason: None });
-        assert_eq!((rolled_back.weight.to_string().as_str(), rolled_back.cost), (weight, cost));
-        assert_eq!(deployment.weight(), Weight::ZERO);
-        let refusal = command(&deployment, rollback()).expect_err("is rolled back");
-        assert_eq!(refusal.to_string(), "version 1.5.0 was already rolled back at 1970-01-01T00:00:00Z");
-    }
 }

@@ -3,8 +3,9 @@
 use std::time::SystemTime;
 
 use super::*;
+use crate::control::command::{Command, CommandError, Done, Order};
 use crate::control::fixture::{a_spec, an_agent, intent, intent_of, step};
-use crate::control::model::{DeploymentSpec, OnBreach, RollbackCause};
+use crate::control::model::{DeploymentSpec, DeploymentState, OnBreach, RollbackCause};
 use crate::routing::ids::{AgentId, EnvironmentId, VersionId, Weight};
 use crate::telemetry::stats::{Exchange, Outcome, StatusClass, VersionLabels, VersionStats};
 
@@ -61,9 +62,14 @@ impl Bench {
         self.view().deployment.state.as_str()
     }
 
+    fn order(&self, command: Command, at: Moment) -> Result<Done, CommandError> {
+        self.control.order_at(&key(), None, &command, &Order::by(ada()), at)
+    }
+
     fn rollback(&self, at: Moment) -> Result<DeploymentView, CommandError> {
-        let reason = Some("smells".into());
-        self.control.command_at(&key(), Command::Rollback { by: "ada".into(), reason }, at)
+        let order = Order { reason: Some("smells".into()), ..Order::by(ada()) };
+        let done = self.control.order_at(&key(), None, &Command::Rollback { to: None }, &order, at)?;
+        Ok(done.view.expect("it has a deployment"))
     }
 
     /// Whether the next outcome of a version wakes the judge.
@@ -79,6 +85,10 @@ impl Bench {
         self.serve(version, Outcome::Success, 1);
         heard(self.registry.bell().clone()).await
     }
+}
+
+fn ada() -> Actor {
+    Actor::new("ada", "api")
 }
 
 fn key() -> AgentKey {
@@ -105,7 +115,8 @@ fn a_failing_canary_leaves_the_table_with_the_look_that_finds_it() {
     let view = bench.view();
     let DeploymentState::RolledBack(rollback) = &view.deployment.state else { panic!("is {:?}", view.deployment) };
     let RollbackCause::Guard(breach) = &rollback.cause else { panic!("by {:?}", rollback.cause) };
-    assert_eq!((breach.reading.canary.requests, breach.reading.canary.bad), (20, 10));
+    let reading = breach.reading().expect("a guard's");
+    assert_eq!((reading.canary.requests, reading.canary.bad), (20, 10));
     assert_eq!((rollback.cost.requests, rollback.cost.errors, rollback.at), (20, 10, bench.at(6)));
     assert_eq!((rollback.weight, view.cost), (percent(1), rollback.cost));
     let counters = bench.control.counters();
@@ -211,7 +222,7 @@ fn an_operator_rolls_back_what_is_live_and_is_told_what_is_not() {
     bench.serve("1.5.0", Outcome::Success, 3);
     let view = bench.rollback(bench.at(1)).expect("is running");
     let DeploymentState::RolledBack(rollback) = view.deployment.state else { panic!("{:?}", view.deployment) };
-    assert_eq!(rollback.cause, RollbackCause::Operator { by: "ada".into(), reason: Some("smells".into()) });
+    assert_eq!(rollback.cause, RollbackCause::Operator { by: ada(), reason: Some("smells".into()) });
     assert_eq!((rollback.cost.requests, bench.weight("1.5.0"), bench.epoch()), (3, Weight::ZERO, 2));
     assert!(matches!(bench.rollback(bench.at(2)), Err(CommandError::Refused(_))));
     assert_eq!(bench.epoch(), 2, "a refused command publishes nothing");

@@ -19,7 +19,7 @@ const NAMES_SHOWN_MAX: usize = 8;
 
 pub(super) fn compile(
     desired: &DesiredAgent,
-    previous: Option<&Agent>,
+    live: Option<Split>,
     registry: &StatsRegistry,
 ) -> Result<Agent, Vec<Rejection>> {
     let spec = &*desired.spec;
@@ -34,7 +34,7 @@ pub(super) fn compile(
     let (Some(stable), Some(share), true) = (stable, share, draft.rejections.is_empty()) else {
         return Err(draft.rejections);
     };
-    let split = split(spec, &share.arms, previous).map_err(|message| vec![Rejection::new(spec, "split", message)])?;
+    let split = split(spec, &share.arms, live).map_err(|message| vec![Rejection::new(spec, "split", message)])?;
     let bucketing = &spec.bucketing;
     Ok(Agent {
         stats: registry.agent(spec.environment.shared(), spec.id.shared()),
@@ -54,29 +54,29 @@ pub(super) fn compile(
     })
 }
 
-/// The split of the arms: evolved from the live one while keys fall into the same buckets as before, else
-/// laid out anew.
-fn split(spec: &AgentSpec, arms: &[Arm], previous: Option<&Agent>) -> Result<Split, String> {
-    let (new, scheme) = (&spec.bucketing, spec.bucketing.scheme);
-    let same_buckets = |agent: &&Agent| {
-        let old = &agent.spec.bucketing;
-        (old.scheme, &old.salt, old.seed) == (scheme, &new.salt, new.seed)
-    };
-    let evolved = match previous.filter(same_buckets) {
+/// The split of the arms: evolved from the live one, else laid out anew.
+fn split(spec: &AgentSpec, arms: &[Arm], live: Option<Split>) -> Result<Split, String> {
+    let scheme = spec.bucketing.scheme;
+    let evolved = match live {
         // LaunchDarkly's own SDKs know the canonical layout only.
-        Some(agent) if scheme != Scheme::LaunchDarkly => live_split(agent, spec).evolve(arms),
+        Some(live) if scheme != Scheme::LaunchDarkly => live.evolve(arms),
         _ => Split::canonical(scheme, arms),
     };
     evolved.map_err(|error| error.to_string())
 }
 
-/// The live split in the new numbering; versions that are gone get numbers after the last.
-fn live_split(agent: &Agent, spec: &AgentSpec) -> Split {
+/// The live split in the new numbering, while keys fall into the same buckets as before; versions that are gone
+/// get numbers after the last.
+pub(super) fn live_split(agent: &Agent, spec: &AgentSpec) -> Option<Split> {
+    let (old, new) = (&agent.spec.bucketing, &spec.bucketing);
+    if (old.scheme, &old.salt, old.seed) != (new.scheme, &new.salt, new.seed) {
+        return None;
+    }
     let renumber = |old: usize| {
         let id = agent.versions.get(old).map(|version| &version.id);
         id.and_then(|id| index_of(spec, id)).unwrap_or(spec.versions.len() + old)
     };
-    agent.split.renumbered(renumber)
+    Some(agent.split.renumbered(renumber))
 }
 
 fn index_of(spec: &AgentSpec, version: &VersionId) -> Option<usize> {

@@ -1,6 +1,7 @@
 use super::*;
 use crate::routing::decide::bucket_ranges;
 use crate::routing::ids::{SegmentId, VersionId, Weight};
+use crate::routing::layout::Layout;
 use crate::routing::spec::*;
 use crate::routing::split::Split;
 use std::collections::BTreeMap;
@@ -355,4 +356,49 @@ fn counters_go_on_across_tables() {
 #[test]
 fn an_empty_table_is_a_table() {
     assert!(table(vec![], None).agents.is_empty());
+}
+
+/// What a process kept in its store, read by the next one.
+fn kept(table: &RoutingTable) -> Layouts {
+    let keep = |agent: &Arc<Agent>| {
+        let text = serde_json::to_string(&Layout::of(agent)?).expect("is JSON");
+        let layout = serde_json::from_str(&text).expect("is what was written");
+        Some(((agent.environment().clone(), agent.id().clone()), layout))
+    };
+    table.agents.iter().filter_map(keep).collect()
+}
+
+fn restarted(agents: Vec<DesiredAgent>, layouts: &Layouts) -> RoutingTable {
+    let desired = Desired { config_hash: "hash".into(), agents };
+    compile_first(&desired, layouts, &StatsRegistry::new(1), 1).unwrap_or_else(|rejections| panic!("{rejections:?}"))
+}
+
+#[test]
+fn a_layout_outlives_its_process() {
+    let split = |shares: &[(&str, u32)]| vec![with(spec("bot"), |s| s.split = arms(shares))];
+    let first = table(split(&[("1.4.2", 40), ("1.5.0", 30), ("1.6.0", 30)]), None);
+    let evolved = table(split(&[("1.4.2", 10), ("1.5.0", 30), ("1.6.0", 60)]), Some(&first));
+    let again = split(&[("1.4.2", 10), ("1.5.0", 30), ("1.6.0", 60)]);
+    assert_ne!(live(&table(again.clone(), None)), live(&evolved), "a split that is laid out anew looks different");
+    assert_eq!(live(&restarted(again.clone(), &kept(&evolved))), live(&evolved));
+
+    // The file changed while nothing ran: the same buckets move as if something had.
+    let next = split(&[("1.4.2", 20), ("1.5.0", 30), ("1.6.0", 50)]);
+    assert_eq!(live(&restarted(next.clone(), &kept(&evolved))), live(&table(next, Some(&evolved))));
+
+    // Under another salt the ranges mean nothing.
+    let salted = vec![with((*again[0].spec).clone(), |s| s.bucketing.salt = "other".into())];
+    assert_eq!(live(&restarted(salted.clone(), &kept(&evolved))), live(&table(salted, None)));
+    assert!(kept(&table(vec![with(spec("bot"), |_| ())], None)).is_empty(), "one version needs no layout");
+}
+
+#[test]
+fn ranges_that_are_no_layout_are_passed_over() {
+    let agents = || vec![with(spec("bot"), |s| s.split = arms(&[("1.4.2", 50), ("1.5.0", 50)]))];
+    let key = (EnvironmentId::new("production"), AgentId::new("bot"));
+    for ranges in ["[]", r#"[[50000,"1.5.0"]]"#, r#"[[70000,"1.5.0"],[60000,"1.4.2"],[100000,"1.5.0"]]"#] {
+        let text = format!(r#"{{"scheme":"sha1","salt":"s","ranges":{ranges}}}"#);
+        let layouts = Layouts::from([(key.clone(), serde_json::from_str(&text).expect("the right shape"))]);
+        assert_eq!(live(&restarted(agents(), &layouts)), live(&table(agents(), None)), "{ranges}");
+    }
 }

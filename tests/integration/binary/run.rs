@@ -60,7 +60,7 @@ fn a_port_in_use_is_named_with_a_remedy() {
         ("listeners[1].address", format!("{{ address: {free} }}, {{ address: '{taken}' }}"), free.to_owned()),
         ("admin.address", format!("{{ address: {free} }}"), format!("'{}'", first.admin)),
     ] {
-        let file = File::new(&format!("listeners: [{listeners}]\nadmin: {{ address: {admin} }}\n{agent}"));
+        let file = File::new(&format!("listeners: [{listeners}]\nadmin: {{ address: {admin} }}\nstate_dir: none\n{agent}"));
         let ended = refused(&file);
         let wanted = format!("error: {field}: cannot listen on ");
         assert!(ended.err.contains(&wanted) && ended.err.contains("choose another port"), "{field}: {}", ended.err);
@@ -73,7 +73,7 @@ fn a_bad_file_is_refused_with_every_error() {
     let ended = refused(&File::new(&format!(
         "{PORTS}agents:\n  bot: {{ versions: {{ 1.0.0: {{ endpoints: ['nonsense'] }} }}, stable: 1.0.1 }}\n  cat: {{ stabel: 1 }}\n"
     )));
-    for place in [":5:43: ", ":5:68: ", ":6:3: ", ":6:10: "] {
+    for place in [":6:43: ", ":6:68: ", ":7:3: ", ":7:10: "] {
         assert!(ended.err.contains(place), "{place} in {}", ended.err);
     }
 }
@@ -241,7 +241,7 @@ fn it_serves_on_when_nobody_reads_its_log() {
     let endpoint = Endpoint::saying("x");
     let (proxy, admin) = (unused_address(), unused_address());
     let text = format!(
-        "listeners: [{{ address: '{proxy}' }}]\nadmin: {{ address: '{admin}' }}\nworkers: 2\n{}",
+        "listeners: [{{ address: '{proxy}' }}]\nadmin: {{ address: '{admin}' }}\nworkers: 2\nstate_dir: none\n{}",
         one_agent(endpoint.address, "1.0.0")
     );
     let file = File::new(&text);

@@ -1,0 +1,142 @@
+//! Taking the state up: what earlier processes left, and what the file makes of it now.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+
+use super::durable::{Book, Left, Runs};
+use super::state::{self, Inner, Numbered, Shared};
+use super::{Control, adopt};
+use crate::control::agent::AgentRollout;
+use crate::control::feed::Feed;
+use crate::control::model::{Actor, AgentIntent, AgentKey, Intent, Moment};
+use crate::control::persist::{self, Kept};
+use crate::control::reconcile::Reconciler;
+use crate::control::store::memory::Memory;
+use crate::control::store::{Store, StoreError};
+use crate::control::writer::{Writer, WriterThread, ready};
+use crate::routing::compile::{Rejection, compile_first};
+use crate::routing::table::RoutingTable;
+use crate::telemetry::commits::CommitFigures;
+use crate::telemetry::stats::StatsRegistry;
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Rejected(Vec<Rejection>),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Control {
+    /// Compiles and publishes the first table; keeps nothing beyond the process.
+    pub fn start(intent: Intent, registry: Arc<StatsRegistry>) -> Result<(Self, Reconciler), Vec<Rejection>> {
+        Self::start_at(intent, registry, Moment::now())
+    }
+
+    pub(in crate::control) fn start_at(
+        intent: Intent,
+        registry: Arc<StatsRegistry>,
+        now: Moment,
+    ) -> Result<(Self, Reconciler), Vec<Rejection>> {
+        let (store, figures) = (Arc::new(Memory::default()), CommitFigures::default());
+        let started = Writer::in_place(store.clone(), figures).map_err(StartError::from).and_then(|writer| {
+            let taken = TakenUp::new(store, &writer, intent, &registry, now)?;
+            Ok(taken.run(writer, registry, now))
+        });
+        started.map_err(|error| match error {
+            StartError::Rejected(rejections) => rejections,
+            StartError::Store(error) => unreachable!("an empty store in memory takes what it is given: {error}"),
+        })
+    }
+
+    /// Goes on from what the store holds. When this returns, what the file made of it is written and published.
+    pub fn open(
+        intent: Intent,
+        registry: Arc<StatsRegistry>,
+        store: Arc<dyn Store>,
+        figures: CommitFigures,
+    ) -> Result<(Self, Reconciler, WriterThread), StartError> {
+        let now = Moment::now();
+        let first = Writer::in_place(store.clone(), figures.clone())?;
+        let taken = TakenUp::new(store.clone(), &first, intent, &registry, now)?;
+        let (writer, thread) = Writer::start(store, figures)?;
+        let (control, reconciler) = taken.run(writer, registry, now);
+        Ok((control, reconciler, thread))
+    }
+}
+
+/// Written, and not yet running.
+struct TakenUp {
+    inner: Inner,
+    table: RoutingTable,
+    rollouts: BTreeMap<AgentKey, AgentRollout>,
+    changes: Numbered,
+    store: Arc<dyn Store>,
+    runs: Runs,
+}
+
+impl TakenUp {
+    fn new(
+        store: Arc<dyn Store>,
+        writer: &Writer,
+        intent: Intent,
+        registry: &StatsRegistry,
+        now: Moment,
+    ) -> Result<Self, StartError> {
+        let mut kept = persist::load(&*store)?;
+        let (runs, by) = (Runs::after(&kept), Actor::file(&intent.config_hash));
+        let previous = |intent: &AgentIntent| {
+            let state = kept.agents.get(&AgentKey::of(&intent.spec))?.clone();
+            Some(AgentRollout { spec: intent.spec.clone(), state })
+        };
+        let (changes, mut rollouts) = adopt(previous, &intent, now);
+        let desired = state::desired(&intent.config_hash, rollouts.values());
+        let table = compile_first(&desired, &kept.layouts, registry, 1).map_err(StartError::Rejected)?;
+        let mut inner = Inner {
+            config_hash: intent.config_hash,
+            epoch: table.epoch,
+            revision: kept.agents.values().map(|state| state.revision).max().unwrap_or(0),
+            agents: BTreeMap::new(),
+            live: Vec::new(),
+            unpublished: false,
+            retry: None,
+            feed: Feed::default(),
+        };
+        let changes = inner.number(changes, now);
+        state::note(&mut rollouts, &changes);
+
+        let mut write = runs.write(&changes, now);
+        write.documents.push(persist::instance(runs.starts()));
+        write.records.insert(0, persist::record_start(by.clone(), runs.starts(), now));
+        let Kept { agents, layouts, .. } = std::mem::take(&mut kept);
+        let gone = agents.into_iter().filter(|(key, _)| !rollouts.contains_key(key)).collect();
+        Left { by: &by, gone, layouts: (layouts, persist::layouts(&table)) }.add_to(&mut write, now);
+        if let Some(Err(error)) = ready(&mut writer.ask(write)) {
+            return Err(error.into());
+        }
+        Ok(Self { inner, table, rollouts, changes, store, runs })
+    }
+
+    fn run(self, writer: Writer, registry: Arc<StatsRegistry>, now: Moment) -> (Control, Reconciler) {
+        let Self { inner, table, rollouts, changes, store, runs } = self;
+        let shared = Shared {
+            inner: Mutex::new(inner),
+            table: Arc::new(ArcSwap::from_pointee(table)),
+            registry,
+            changed: Notify::new(),
+            book: Book { store, writer, runs },
+            turn: Arc::default(),
+        };
+        let control = Control(Arc::new(shared));
+        let told = {
+            let mut inner = control.0.lock();
+            inner.settle(rollouts, &control.0.registry, &control.0.book.runs, now);
+            inner.told(changes, now)
+        };
+        told.log();
+        (control.clone(), Reconciler::new(control))
+    }
+}
