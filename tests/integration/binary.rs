@@ -3,6 +3,7 @@
 mod breach;
 mod commands;
 mod completions;
+mod ctl;
 mod durability;
 mod process;
 mod run;

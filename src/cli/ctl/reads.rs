@@ -1,5 +1,7 @@
 //! The commands that only look.
 
+use serde_json::Value;
+
 use super::client::Call;
 use super::failure::Failure;
 use super::session::Session;
@@ -7,7 +9,7 @@ use super::show;
 use super::wire::{Agent, Deployment, Explanation, Record, RollbackPoint, Table, Verdicts};
 
 pub async fn agents(session: &Session) -> Result<(), Failure> {
-    let (agents, document): (Vec<Agent>, _) = session.list(|| session.get("/api/v1/agents".into())).await?;
+    let (agents, document): (Vec<Agent>, _) = session.list(|| session.get("/api/v1/agents".into()), None).await?;
     session.show(&document, || show::agents(&agents, session.style))
 }
 
@@ -61,7 +63,7 @@ pub async fn explain(session: &Session, asked: &Explain) -> Result<(), Failure> 
 
 pub async fn deployments(session: &Session, agent: &str) -> Result<(), Failure> {
     let path = Session::agent(agent, "/deployments");
-    let (deployments, document): (Vec<Deployment>, _) = session.list(|| session.get(path.clone())).await?;
+    let (deployments, document): (Vec<Deployment>, _) = session.list(|| session.get(path.clone()), None).await?;
     session.show(&document, || show::deployments(&deployments, session.style))
 }
 
@@ -74,7 +76,7 @@ pub async fn verdicts(session: &Session, agent: &str, deployment: Option<&str>) 
 
 pub async fn rollback_points(session: &Session, agent: &str) -> Result<(), Failure> {
     let path = Session::agent(agent, "/rollback-points");
-    let (points, document): (Vec<RollbackPoint>, _) = session.list(|| session.get(path.clone())).await?;
+    let (points, document): (Vec<RollbackPoint>, _) = session.list(|| session.get(path.clone()), None).await?;
     session.show(&document, || show::rollback_points(&points, session.style))
 }
 
@@ -86,16 +88,18 @@ pub struct Audit {
     /// Only what came after the record of this sequence number
     #[arg(long, value_name = "SEQUENCE")]
     after: Option<u64>,
-    /// At most so many records
-    #[arg(long, value_name = "NUMBER", default_value_t = 100)]
-    limit: u32,
+    /// Only the newest so many
+    #[arg(long, value_name = "NUMBER", default_value_t = 50)]
+    limit: usize,
 }
 
 pub async fn audit(session: &Session, args: &Audit) -> Result<(), Failure> {
-    let call = Call::get("/api/v1/audit")
-        .query("agent", args.agent.as_ref())
-        .query("after", args.after)
-        .query("limit", Some(args.limit));
-    let (page, document): (super::wire::Page<Record>, _) = session.client.ask(&call).await?;
-    session.show(&document, || show::audit(&page.items, session.style))
+    let call = || session.get("/api/v1/audit".into()).query("agent", args.agent.as_ref());
+    let after = args.after.map(|sequence| sequence.to_string());
+    let (mut records, mut document): (Vec<Record>, _) = session.list(call, after).await?;
+    records.drain(..records.len().saturating_sub(args.limit));
+    if let Some(Value::Array(items)) = document.get_mut("items") {
+        items.drain(..items.len().saturating_sub(args.limit));
+    }
+    session.show(&document, || show::audit(&records, session.style))
 }

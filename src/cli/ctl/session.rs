@@ -50,8 +50,12 @@ impl Session {
     }
 
     /// All pages of a list, in its shape and as it came.
-    pub async fn list<T: DeserializeOwned>(&self, call: impl Fn() -> Call) -> Result<(Vec<T>, Value), Failure> {
-        let (mut items, mut documents, mut after) = (Vec::new(), Vec::new(), None::<String>);
+    pub async fn list<T: DeserializeOwned>(
+        &self,
+        call: impl Fn() -> Call,
+        mut after: Option<String>,
+    ) -> Result<(Vec<T>, Value), Failure> {
+        let (mut items, mut documents) = (Vec::new(), Vec::new());
         for _ in 0..MAX_PAGES {
             let call = call().query("limit", Some(PAGE)).query("after", after.as_ref());
             let (page, mut document): (Page<T>, _) = self.client.ask(&call).await?;

@@ -26,10 +26,12 @@ pub fn agents(agents: &[Agent], style: Style) -> String {
 }
 
 pub fn agent(agent: &Agent, style: Style) -> String {
+    let by = agent.stable_by.as_ref().filter(|by| !by.by.is_empty());
+    let stable = by.map_or_else(|| agent.stable.clone(), |by| format!("{}, by {}", agent.stable, by.by));
     let mut out = pairs(&[
         ("agent", format!("{} ({})", agent.agent, agent.environment)),
-        ("stable", agent.stable.clone()),
-        ("epoch", agent.epoch.to_string()),
+        ("stable", stable),
+        ("revision", agent.revision.to_string()),
     ]);
     out.push('\n');
     out.push_str(&versions(&agent.versions, style));
@@ -82,16 +84,12 @@ pub fn deployment(deployment: &Deployment, style: Style) -> String {
 
 /// What ended or stopped it.
 pub fn why(deployment: &Deployment) -> Option<String> {
-    let explained = |reading: &Reading| reading.explanation.clone();
-    if let Some(rollback) = &deployment.rollback {
-        let guard = rollback.guard.as_ref().map(explained);
-        return guard.or_else(|| {
-            let by = if rollback.by.is_empty() { &rollback.cause } else { &rollback.by };
-            let reason = rollback.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
-            (!by.is_empty()).then(|| format!("{by}{reason}"))
-        });
-    }
-    deployment.paused_by.as_ref().map(explained)
+    let rollback = deployment.rollback.as_ref().map(|rollback| &rollback.cause);
+    let cause = rollback.or(deployment.pause.as_ref()).or(deployment.ended.as_ref())?;
+    let who = if cause.by.is_empty() { &cause.cause } else { &cause.by };
+    let parts = [Some(who.as_str()), cause.reason.as_deref()];
+    let said: Vec<_> = parts.into_iter().flatten().filter(|part| !part.is_empty()).collect();
+    (!said.is_empty()).then(|| said.join(": "))
 }
 
 /// `running, step 2 of 4, 5%, for 3m`.
@@ -272,22 +270,21 @@ pub fn explanation(explanation: &Explanation) -> String {
 }
 
 pub fn rollback_points(points: &[RollbackPoint], style: Style) -> String {
-    let mut table = Table::new(["POINT", "VERSION", "AGE", "BY", "WHY"]);
+    let mut table = Table::new(["POINT", "VERSION", "STABLE SINCE", "UNTIL", "BY"]);
     for point in points {
-        let age = age(&point.at);
         table.row([
             Cell::from(&point.id),
             Cell::from(&point.version),
-            age.into(),
+            age(&point.at).into(),
+            age(&point.until).into(),
             Cell::from(&point.by),
-            Cell::from(&point.why),
         ]);
     }
     or_none(&table, style, "nothing to roll back to")
 }
 
 pub fn audit(records: &[Record], style: Style) -> String {
-    let mut table = Table::new(["SEQUENCE", "AT", "WHO", "ENVIRONMENT", "AGENT", "COMMAND"]);
+    let mut table = Table::new(["SEQUENCE", "AT", "WHO", "ENVIRONMENT", "AGENT", "COMMAND", "REASON"]);
     for record in records {
         table.row([
             record.sequence.to_string().into(),
@@ -296,14 +293,20 @@ pub fn audit(records: &[Record], style: Style) -> String {
             Cell::from(&record.environment),
             Cell::from(&record.agent),
             Cell::from(&record.command),
+            Cell::from(record.reason.as_deref().unwrap_or_default()),
         ]);
     }
     or_none(&table, style, "no records")
 }
 
 /// One line.
-pub fn event(kind: &str, event: &Event, style: Style) -> String {
+pub fn event(event: &Event, style: Style) -> String {
+    let what = style.paint(Colour::of(&event.what), &plain(&event.what));
+    if let Some(detail) = &event.detail {
+        return format!("{what}: {}", plain(detail));
+    }
     let place = format!("{}/{}", event.environment, event.agent);
-    let kind = style.paint(Colour::of(kind), &plain(kind));
-    format!("{}  {}  {kind}  {}", plain(&event.at), plain(&place), plain(&event.what))
+    let why = event.why.as_ref().map_or(String::new(), |why| format!(": {why}"));
+    let told = format!("{} at {}, by {}{why}", event.version, percent(event.weight_percent), event.by);
+    format!("{}  {}  {what}  {}", plain(&event.at), plain(&place), plain(&told))
 }

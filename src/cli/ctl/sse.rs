@@ -7,7 +7,6 @@ const EVENT_LIMIT: usize = 4 << 20;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Event {
-    /// The newest id so far: what to resume from.
     pub id: Option<String>,
     pub kind: String,
     pub data: String,
@@ -23,12 +22,20 @@ pub struct Parser {
     line: Vec<u8>,
     /// The last byte was a carriage return, so a line feed belongs to it.
     returned: bool,
+    /// Of the event that is being read, and of those after it that name none.
     id: Option<String>,
+    /// Of the newest event that came whole: one that is cut off must come again.
+    last: Option<String>,
     kind: String,
     data: String,
 }
 
 impl Parser {
+    /// The id to resume from. The server also gives one without an event, so that it is there from the start.
+    pub fn last_id(&self) -> Option<&str> {
+        self.last.as_deref()
+    }
+
     /// The events that this piece completes.
     pub fn feed(&mut self, piece: &[u8]) -> Result<Vec<Event>, TooLarge> {
         let mut events = Vec::new();
@@ -67,6 +74,7 @@ impl Parser {
     }
 
     fn dispatch(&mut self) -> Option<Event> {
+        self.last.clone_from(&self.id);
         let kind = std::mem::take(&mut self.kind);
         let mut data = std::mem::take(&mut self.data);
         // Without data it is no event, but its id counts.
@@ -84,7 +92,7 @@ mod tests {
     }
 
     const STREAM: &str = ": hello\n\nid: 1\nevent: step\ndata: {\"a\":\ndata: 1}\n\nid:2\r\ndata:x\r\n\r\n\
-                          id: 3\n\nretry: 5\nnew: field\ndata\n\ndata: unfinished";
+                          id: 3\n\nretry: 5\nnew: field\ndata\n\nid: 4\ndata: unfinished";
 
     #[test]
     fn events_come_out_however_the_bytes_are_cut() {
@@ -93,6 +101,7 @@ mod tests {
             let mut parser = Parser::default();
             let events: Vec<_> = STREAM.as_bytes().chunks(size).flat_map(|piece| parser.feed(piece).unwrap()).collect();
             assert_eq!(events, expected, "in pieces of {size}");
+            assert_eq!(parser.last_id(), Some("3"), "what is cut off does not count");
         }
     }
 

@@ -52,8 +52,8 @@ async fn follow(session: &Session, args: &Args) -> Result<(), Failure> {
             while let Some(event) = open.next().await {
                 pause = PAUSE_MIN;
                 tell(session, args, &event)?;
-                last = event.id.or(last);
             }
+            last = open.parser.last_id().map(str::to_owned).or(last);
         }
         sleep(pause).await;
         stream = match Stream::open(session, last.as_deref()).await {
@@ -112,5 +112,5 @@ fn tell(session: &Session, args: &Args, event: &Event) -> io::Result<()> {
         let line = serde_json::json!({ "id": event.id, "event": event.kind, "data": data });
         return crate::cli::say(line);
     }
-    crate::cli::say(show::event(&event.kind, &shown, session.style))
+    crate::cli::say(show::event(&shown, session.style))
 }

@@ -29,7 +29,9 @@ pub struct Agent {
     pub environment: String,
     pub stable: String,
     pub versions: Vec<Version>,
+    pub stable_by: Option<Cause>,
     pub deployment: Option<Deployment>,
+    pub revision: u64,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -70,8 +72,10 @@ pub struct Deployment {
     pub requests: u64,
     pub errors: u64,
     pub guards: Vec<Reading>,
-    pub paused_by: Option<Reading>,
+    pub pause: Option<Cause>,
     pub rollback: Option<Rollback>,
+    pub ended: Option<Cause>,
+    pub revision: u64,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -108,14 +112,20 @@ pub struct Figures {
 #[serde(default, rename_all = "camelCase")]
 pub struct Rollback {
     pub at: String,
+    pub weight_percent: f64,
+    #[serde(flatten)]
+    pub cause: Cause,
+}
+
+/// Who or what stopped a deployment, and why.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Cause {
+    /// `guard`, `health` or `operator`.
     pub cause: String,
-    pub guard: Option<Reading>,
     #[serde(deserialize_with = "name")]
     pub by: String,
     pub reason: Option<String>,
-    pub weight_percent: f64,
-    pub requests: u64,
-    pub errors: u64,
 }
 
 /// Somebody: a name, or an object that has one.
@@ -159,7 +169,7 @@ pub struct RollbackPoint {
     pub at: String,
     #[serde(deserialize_with = "name")]
     pub by: String,
-    pub why: String,
+    pub until: String,
 }
 
 /// One entry of the audit trail.
@@ -173,6 +183,7 @@ pub struct Record {
     pub environment: String,
     pub agent: String,
     pub command: String,
+    pub reason: Option<String>,
 }
 
 /// A state change.
@@ -183,6 +194,13 @@ pub struct Event {
     pub environment: String,
     pub agent: String,
     pub what: String,
+    pub version: String,
+    pub weight_percent: f64,
+    #[serde(deserialize_with = "name")]
+    pub by: String,
+    pub why: Option<String>,
+    /// Of what is no state change.
+    pub detail: Option<String>,
 }
 
 impl Event {
