@@ -22,7 +22,7 @@ Exit codes:
   1    refused, not reached, or wrong arguments
   2    with --wait: the deployment was rolled back, aborted or superseded
   3    with --wait: the time-out came first
-  130  Ctrl-C; with --wait the deployment goes on";
+  130  with --wait: Ctrl-C; the deployment goes on";
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::text::{Cell, Colour, NONE, Style, Table, age, pairs, percent, plain, seconds};
+use super::text::{Cell, Colour, NONE, Style, Table, age, elapsed, pairs, percent, plain, seconds};
 use super::wire;
 use super::wire::{Agent, Deployment, Done, Event, Explanation, Figures, Reading, Record, RollbackPoint, Version};
 
@@ -59,7 +59,7 @@ pub fn versions(versions: &[Version], style: Style) -> String {
 pub fn deployment(deployment: &Deployment, style: Style) -> String {
     let mut lines = vec![
         ("deployment", deployment.id.clone()),
-        ("version", format!("{} ({}), for {}", deployment.version, deployment.strategy, deployment.stable)),
+        ("version", format!("{} ({})", deployment.version, deployment.strategy)),
         ("state", state(deployment)),
     ];
     if !deployment.by.is_empty() {
@@ -99,9 +99,8 @@ pub fn state(deployment: &Deployment) -> String {
         let _ = write!(text, ", step {step} of {}", deployment.steps.len());
     }
     let _ = write!(text, ", {}", percent(deployment.weight_percent));
-    let since = age(&deployment.since);
-    if !since.is_empty() {
-        let _ = write!(text, ", since {since}");
+    if let Some(elapsed) = elapsed(&deployment.since) {
+        let _ = write!(text, ", for {elapsed}");
     }
     if let Some(until) = &deployment.until {
         let _ = write!(text, ", until {until}");

@@ -160,15 +160,16 @@ pub fn seconds(seconds: f64) -> String {
     Duration::try_from_secs_f64(seconds).map_or_else(|_| NONE.to_owned(), duration)
 }
 
-/// How long ago an RFC 3339 time was, or the time itself where it cannot be read.
+/// The time since an RFC 3339 time, in whole seconds; `None` where it cannot be read.
+pub fn elapsed(time: &str) -> Option<String> {
+    let at = humantime::parse_rfc3339(time).ok()?;
+    let elapsed = SystemTime::now().duration_since(at).unwrap_or_default();
+    Some(duration(Duration::from_secs(elapsed.as_secs())))
+}
+
+/// How long ago it was, or the time itself where it cannot be read.
 pub fn age(time: &str) -> String {
-    match humantime::parse_rfc3339(time) {
-        Ok(at) => {
-            let age = SystemTime::now().duration_since(at).unwrap_or_default();
-            format!("{} ago", duration(Duration::from_secs(age.as_secs())))
-        }
-        Err(_) => time.to_owned(),
-    }
+    elapsed(time).map_or_else(|| time.to_owned(), |elapsed| format!("{elapsed} ago"))
 }
 
 #[cfg(test)]

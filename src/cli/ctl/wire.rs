@@ -24,7 +24,6 @@ pub struct Table {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Agent {
-    pub epoch: u64,
     pub agent: String,
     pub environment: String,
     pub stable: String,
@@ -57,7 +56,6 @@ pub struct Deployment {
     pub agent: String,
     pub environment: String,
     pub version: String,
-    pub stable: String,
     pub strategy: String,
     pub state: String,
     pub weight_percent: f64,
@@ -75,7 +73,6 @@ pub struct Deployment {
     pub pause: Option<Cause>,
     pub rollback: Option<Rollback>,
     pub ended: Option<Cause>,
-    pub revision: u64,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -103,7 +100,6 @@ pub struct Reading {
 #[serde(default, rename_all = "camelCase")]
 pub struct Figures {
     pub requests: u64,
-    pub bad: u64,
     pub estimate: Option<f64>,
     pub interval: Option<(f64, f64)>,
 }
@@ -144,6 +140,7 @@ fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> 
     Ok(match Somebody::deserialize(deserializer)? {
         Somebody::Name(name) => name,
         Somebody::Actor { name, source } if source.is_empty() || source == name => name,
+        Somebody::Actor { name, source } if source == "file" => format!("the file {name}"),
         Somebody::Actor { name, source } => format!("{name} ({source})"),
         Somebody::Nobody => String::new(),
     })
@@ -153,12 +150,8 @@ fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Done {
-    pub agent: String,
-    pub environment: String,
     pub deployment: Option<Deployment>,
     pub changes: Vec<String>,
-    pub revision: u64,
-    pub epoch: u64,
 }
 
 #[derive(Debug, Default, Deserialize)]
