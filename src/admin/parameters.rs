@@ -62,6 +62,10 @@ pub const HEADER: Parameter = query(
 );
 pub const HOST: Parameter = query("host", "Its Host.", text);
 pub const PATH: Parameter = query("path", "Its path, and query.", text);
-pub const METHOD: Parameter = query("method", "Its method.", || json!({ "type": "string", "pattern": "^[A-Z]+$" }));
-pub const CLIENT: Parameter =
-    query("client", "The IP address that it comes from.", || json!({ "type": "string", "format": "ipv4" }));
+pub const METHOD: Parameter =
+    query("method", "Its method.", || json!({ "type": "string", "pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$" }));
+pub const CLIENT: Parameter = query(
+    "client",
+    "The IP address that it comes from.",
+    || json!({ "anyOf": [{ "type": "string", "format": "ipv4" }, { "type": "string", "format": "ipv6" }] }),
+);

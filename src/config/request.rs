@@ -17,17 +17,30 @@ use crate::control::model::DeploymentSpec;
 use crate::control::request::{DeploymentRequest, FieldError};
 use crate::routing::spec::AgentSpec;
 
+const HEALTH: &str = "health";
+
 /// The request, or everything that is wrong with it; fields as the body has them, such as `guards[0].minRequests`.
 pub fn deployment(body: Value, agent: &AgentSpec) -> Result<DeploymentRequest, Vec<FieldError>> {
     let mut report = Report::new("body");
     // Any JSON is a tree.
     let spec = serde_json::from_value::<Node>(body).ok().and_then(|mut block| {
+        refuse_health(&mut block, &mut report);
         take_over_keys(&mut block, "deployment", &mut report);
         check::deployment_block(block, agent, &mut report)
     });
     match report.finish(spec) {
         Ok(spec) => Ok(request(spec)),
         Err(errors) => Err(errors.iter().map(field_error).collect()),
+    }
+}
+
+/// Health checks may run commands, so that only who may write the file may ask for them.
+fn refuse_health(block: &mut Node, report: &mut Report) {
+    let Kind::Map(entries) = &mut block.kind else { return };
+    for entry in entries.iter_mut().filter(|entry| entry.key.text() == HEALTH) {
+        let message = "health checks stand in the file alone, for they may run commands; expected no such key here";
+        report.error(Place::START, format!("deployment.{HEALTH}"), message);
+        entry.value.removed = true;
     }
 }
 
@@ -39,6 +52,9 @@ pub fn deployment_schema() -> Value {
     });
     let mut schema = settings.into_generator().into_root_schema_for::<file::Deployment>().to_value();
     in_json(&mut schema);
+    if let Some(Value::Object(properties)) = schema.get_mut("properties") {
+        properties.remove(HEALTH);
+    }
     schema
 }
 
@@ -230,6 +246,19 @@ mod tests {
             assert!(!errors(body).is_empty());
         }
         assert!(!errors(json!({ "version": "${HOME}" })).is_empty());
+    }
+
+    #[test]
+    fn no_health_check_comes_from_outside_of_the_file() {
+        let body = |health: Value| json!({ "version": "1.5.0", "health": health });
+        for health in [json!([{ "command": ["true"] }]), json!([]), json!(null)] {
+            let errors = errors(body(health));
+            assert!(
+                errors.len() == 1 && errors[0].starts_with("health: health checks stand in the file"),
+                "{errors:?}"
+            );
+        }
+        assert!(deployment_schema()["properties"][HEALTH].is_null());
     }
 
     #[test]

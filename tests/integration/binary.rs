@@ -8,6 +8,7 @@ mod durability;
 mod process;
 mod run;
 mod signals;
+mod tokens;
 
 /// A figure for whoever reads the test's output, also where the test passes: the print macros are captured.
 pub fn measured(text: std::fmt::Arguments<'_>) {
