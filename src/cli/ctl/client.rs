@@ -217,7 +217,7 @@ impl Client {
         Err(Failure::Refused(Box::new(Refusal { problem, document })))
     }
 
-    /// An answer whose body is a stream of events, from the one after `last`.
+    /// An answer whose body is a stream, which ends when it likes.
     pub async fn stream(&self, call: &Call) -> Result<Incoming, Failure> {
         let late = |_| self.lost(call, format_args!("none came within {} s", ANSWER_TIMEOUT.as_secs()));
         let response = timeout(ANSWER_TIMEOUT, self.open(call, None)).await.map_err(late)??;

@@ -92,23 +92,20 @@ pub fn why(deployment: &Deployment) -> Option<String> {
     (!said.is_empty()).then(|| said.join(": "))
 }
 
-/// `running, step 2 of 4, 5%, for 3m`.
-pub fn state(deployment: &Deployment) -> String {
-    let mut text = deployment.state.clone();
-    if let Some(step) = deployment.step {
-        let _ = write!(text, ", step {step} of {}", deployment.steps.len());
-    }
-    let _ = write!(text, ", {}", percent(deployment.weight_percent));
-    if let Some(elapsed) = elapsed(&deployment.since) {
-        let _ = write!(text, ", for {elapsed}");
-    }
-    if let Some(until) = &deployment.until {
-        let _ = write!(text, ", until {until}");
-    }
-    text
+/// `running, step 2 of 4, 5%`.
+fn stage(deployment: &Deployment) -> String {
+    let step = deployment.step.map(|step| format!(", step {step} of {}", deployment.steps.len()));
+    format!("{}{}, {}", deployment.state, step.unwrap_or_default(), percent(deployment.weight_percent))
 }
 
-/// `1%:10m 5%:30m 100%, bake 1h`, as `ctl deploy --steps` takes them.
+/// `running, step 2 of 4, 5%, for 3m`.
+fn state(deployment: &Deployment) -> String {
+    let elapsed = elapsed(&deployment.since).map(|elapsed| format!(", for {elapsed}"));
+    let until = deployment.until.as_ref().map(|until| format!(", until {until}"));
+    format!("{}{}{}", stage(deployment), elapsed.unwrap_or_default(), until.unwrap_or_default())
+}
+
+/// `1%:10m,5%:30m,100%, bake 1h`, as `ctl deploy --steps` takes them.
 fn steps(deployment: &Deployment) -> String {
     let step = |step: &super::wire::Step| {
         let share = percent(step.weight_percent);
@@ -212,17 +209,10 @@ fn changes(changes: &[String], dry_run: bool) -> String {
     if lines.is_empty() { format!("nothing {}changed\n", if dry_run { "would be " } else { "" }) } else { lines }
 }
 
-/// `running, step 2 of 4, 5%`: what changes only when something happened.
+/// What changes only when something happened.
 pub fn progress(deployment: &Deployment) -> String {
-    let mut text = deployment.state.clone();
-    if let Some(step) = deployment.step {
-        let _ = write!(text, ", step {step} of {}", deployment.steps.len());
-    }
-    let _ = write!(text, ", {}", percent(deployment.weight_percent));
-    if let Some(why) = why(deployment) {
-        let _ = write!(text, ": {why}");
-    }
-    text
+    let why = why(deployment).map(|why| format!(": {why}"));
+    format!("{}{}", stage(deployment), why.unwrap_or_default())
 }
 
 pub fn table(table: &wire::Table, environment: Option<&str>, style: Style) -> String {
