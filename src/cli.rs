@@ -2,6 +2,8 @@
 
 mod audit;
 mod bucket;
+mod completions;
+mod ctl;
 mod demo;
 mod explain;
 mod mock_agent;
@@ -19,9 +21,12 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{self, Config};
 
+const EXIT_CODES: &str =
+    "Exit codes: 0 done; 1 it failed; 2 wrong arguments. `ctl` has its own, see `pointsman ctl --help`.";
+
 /// Routes each request to an agent version, and takes a bad canary out by itself.
 #[derive(Parser)]
-#[command(name = "pointsman", version, max_term_width = 100)]
+#[command(name = "pointsman", version, max_term_width = 100, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -34,11 +39,12 @@ enum Command {
     /// Check configuration files: print every error with its place, exit 1 if there is one
     Check {
         /// The files to check
-        #[arg(required = true)]
+        #[arg(default_value = "pointsman.yaml", env = "POINTSMAN_CONFIG")]
         files: Vec<PathBuf>,
     },
     /// Print the JSON Schema of the configuration file, for editors
     Schema,
+    Ctl(ctl::Args),
     /// Read keys from standard input and print `key<TAB>bucket[<TAB>index of the arm]`
     Bucket(bucket::Args),
     /// Say which version a request would get, and why
@@ -57,11 +63,17 @@ enum Command {
     /// See it work: two agents, live traffic, a ramp, and a canary that fails
     Demo(demo::Args),
     MockAgent(mock_agent::Args),
+    Completions(completions::Args),
 }
 
-/// Runs the command line. Errors go to standard error; the exit code is 1, or 2 for wrong arguments.
+/// Runs the command line. Errors go to standard error; the exit code is 1, or 2 for wrong arguments (`ctl` has
+/// codes of its own).
 pub fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(error) => return say_usage(&error),
+    };
+    let result = match command {
         Command::Run(args) => run::run(args),
         Command::Check { files } => match check(&files) {
             Ok(true) => Ok(()),
@@ -77,6 +89,8 @@ pub fn main() -> ExitCode {
         Command::Audit { command } => audit::run(&command),
         Command::Demo(args) => demo::run(args),
         Command::MockAgent(args) => mock_agent::run(args),
+        Command::Completions(args) => completions::run::<Cli>(&args).map_err(Into::into),
+        Command::Ctl(args) => return ctl::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -85,6 +99,17 @@ pub fn main() -> ExitCode {
             complain(format_args!("error: {error:#}"));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// What clap has to say: the help that was asked for, or what is wrong with the arguments.
+fn say_usage(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    let is_ctl = std::env::args_os().nth(1).is_some_and(|command| command == "ctl");
+    match error.exit_code() {
+        0 => ExitCode::SUCCESS,
+        _ if is_ctl => ExitCode::from(ctl::FAILED),
+        code => ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `pointsman explain`: which version a request would get from a fresh start with this file, and why.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -22,6 +23,7 @@ pub struct Args {
     /// The agent; found by its routes where not given
     #[arg(long)]
     agent: Option<String>,
+    /// The environment of the agent, or of the listener that takes the request
     #[arg(long, default_value = "production")]
     environment: String,
     /// The bucketing key itself, instead of a request that carries it
@@ -89,12 +91,23 @@ fn find<'a>(table: &'a RoutingTable, args: &Args, head: &Head<'_>) -> anyhow::Re
         }),
         None => {
             let environment = EnvironmentId::new(args.environment.as_str());
+            check_environment(table, &args.environment)?;
             let index = table.route(&environment, head).with_context(|| {
                 format!("no agent's routes match host {:?} and path {:?}; name one with --agent", head.host, head.path)
             })?;
             Ok(&table.agents[index])
         }
     }
+}
+
+/// An environment without agents has no routes either, but that is not what is wrong.
+fn check_environment(table: &RoutingTable, name: &str) -> anyhow::Result<()> {
+    let known: BTreeSet<_> = table.agents.iter().map(|agent| agent.environment().as_str()).collect();
+    if known.contains(name) || known.is_empty() {
+        return Ok(());
+    }
+    let known: Vec<_> = known.into_iter().collect();
+    anyhow::bail!("--environment: no agent is in {name:?}; the file has {}", known.join(", "))
 }
 
 fn print(explanation: &Explanation, json: bool) -> anyhow::Result<()> {

@@ -2,6 +2,8 @@
 
 mod breach;
 mod commands;
+mod completions;
+mod ctl;
 mod durability;
 mod process;
 mod run;

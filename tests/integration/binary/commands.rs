@@ -18,6 +18,16 @@ fn check_of_good_files_says_ok() {
     assert_eq!(ended.err, "");
 }
 
+#[test]
+fn check_takes_the_file_that_run_would_take() {
+    let mut check = command(&["check"]);
+    let ended = Process::start(check.env("POINTSMAN_CONFIG", "config/quickstart.yaml")).ended(Duration::from_secs(20));
+    assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{ended:?}");
+    assert!(ended.out.starts_with("config/quickstart.yaml: ok"), "{ended:?}");
+    let none = pointsman(&["check"]);
+    assert!(none.code == Some(1) && none.err.starts_with("pointsman.yaml: "), "{none:?}");
+}
+
 const BAD: &str = "\
 listeners: [{ adress: '127.0.0.1:0' }]
 agents:
@@ -164,7 +174,6 @@ fn wrong_arguments_exit_with_2() {
     for arguments in [
         &[][..],
         &["rnu"],
-        &["check"],
         &["schema", "extra"],
         &["bucket"],
         &["bucket", "--flag", "x", "--scheme", "sha2"],
@@ -187,6 +196,7 @@ fn arguments_that_do_not_fit_together_are_refused() {
         (&["bucket", "--flag", "x", "--weights", "50%,60%"][..], "--weights"),
         (&["bucket", "--flag", "x", "--seed", "61"], "--seed"),
         (&["run", "--log-level", "a=b=c"], "--log-level"),
+        (&["explain", "--config", "config/quickstart.yaml", "--environment", "nowhere"], "the file has production"),
     ] {
         let ended = pointsman(arguments);
         assert_eq!((ended.code, ended.out.as_str()), (Some(1), ""), "{arguments:?}: {}", ended.err);

@@ -1,0 +1,232 @@
+//! What the API answers, as far as people are shown of it.
+//!
+//! Not the server's own types: this program also meets servers that are older or newer than itself. So every
+//! field may be missing, whatever is not known here is passed over, and `--json` shows the answer as it came.
+
+use serde::{Deserialize, Deserializer};
+
+/// A list, or a part of one.
+#[derive(Debug, Deserialize)]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    #[serde(default)]
+    pub next: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Table {
+    pub epoch: u64,
+    pub config_hash: String,
+    pub agents: Vec<Agent>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Agent {
+    pub agent: String,
+    pub environment: String,
+    pub stable: String,
+    pub versions: Vec<Version>,
+    pub stable_by: Option<Cause>,
+    pub deployment: Option<Deployment>,
+    pub revision: u64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Version {
+    pub version: String,
+    pub weight_percent: f64,
+    pub bucket_ranges: Vec<Buckets>,
+    pub endpoints: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Buckets {
+    pub start: u32,
+    pub end: u32,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Deployment {
+    pub id: String,
+    pub agent: String,
+    pub environment: String,
+    pub version: String,
+    pub strategy: String,
+    pub state: String,
+    pub weight_percent: f64,
+    pub step: Option<usize>,
+    pub steps: Vec<Step>,
+    pub bake_seconds: f64,
+    #[serde(deserialize_with = "name")]
+    pub by: String,
+    pub started_at: String,
+    pub since: String,
+    pub until: Option<String>,
+    pub requests: u64,
+    pub errors: u64,
+    pub guards: Vec<Reading>,
+    pub pause: Option<Cause>,
+    pub rollback: Option<Rollback>,
+    pub ended: Option<Cause>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Step {
+    pub weight_percent: f64,
+    pub hold_seconds: Option<f64>,
+}
+
+/// What a guard says.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Reading {
+    pub verdict: String,
+    pub unit: String,
+    pub canary: Figures,
+    pub stable: Option<Figures>,
+    pub limit: Option<f64>,
+    pub evidence: f64,
+    pub bad_to_breach: Option<u64>,
+    pub explanation: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Figures {
+    pub requests: u64,
+    pub estimate: Option<f64>,
+    pub interval: Option<(f64, f64)>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Rollback {
+    pub at: String,
+    pub weight_percent: f64,
+    #[serde(flatten)]
+    pub cause: Cause,
+}
+
+/// Who or what stopped a deployment, and why.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Cause {
+    /// `guard`, `health` or `operator`.
+    pub cause: String,
+    #[serde(deserialize_with = "name")]
+    pub by: String,
+    pub reason: Option<String>,
+}
+
+/// Somebody: a name, or an object that has one.
+fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Somebody {
+        Name(String),
+        Actor {
+            name: String,
+            #[serde(default)]
+            source: String,
+        },
+        Nobody,
+    }
+    Ok(match Somebody::deserialize(deserializer)? {
+        Somebody::Name(name) => name,
+        Somebody::Actor { name, source } if source.is_empty() || source == name => name,
+        Somebody::Actor { name, source } if source == "file" => format!("the file {name}"),
+        Somebody::Actor { name, source } => format!("{name} ({source})"),
+        Somebody::Nobody => String::new(),
+    })
+}
+
+/// What a command came to, or would come to.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Done {
+    pub deployment: Option<Deployment>,
+    pub changes: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct RollbackPoint {
+    pub id: String,
+    pub version: String,
+    pub at: String,
+    #[serde(deserialize_with = "name")]
+    pub by: String,
+    pub until: String,
+}
+
+/// One entry of the audit trail.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Record {
+    pub sequence: u64,
+    pub at: String,
+    #[serde(deserialize_with = "name")]
+    pub actor: String,
+    pub environment: String,
+    pub agent: String,
+    pub command: String,
+    pub reason: Option<String>,
+}
+
+/// A state change.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Event {
+    pub at: String,
+    pub environment: String,
+    pub agent: String,
+    pub what: String,
+    pub version: String,
+    pub weight_percent: f64,
+    #[serde(deserialize_with = "name")]
+    pub by: String,
+    pub why: Option<String>,
+    /// Of what is no state change.
+    pub detail: Option<String>,
+}
+
+impl Event {
+    /// Of whatever came: what is not an event of ours shows as nothing.
+    pub fn of(data: &serde_json::Value) -> Self {
+        Self::deserialize(data).unwrap_or_default()
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Verdicts {
+    pub guards: Vec<Reading>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Explanation {
+    pub environment: String,
+    pub agent: String,
+    pub key_source: Option<String>,
+    pub key: Option<String>,
+    pub bucket: Option<u32>,
+    pub version: String,
+    pub reason: String,
+    pub because: String,
+    pub ranges: Vec<Range>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Range {
+    pub start: u32,
+    pub end: u32,
+    pub version: String,
+}
