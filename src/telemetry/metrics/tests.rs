@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
+use crate::telemetry::commits::CommitFigures;
 use crate::telemetry::counters::{self, ErrorCode};
 use crate::telemetry::outside::QueryResult;
 use crate::telemetry::stats::{Exchange, Outcome, StatusClass, VersionStats};
@@ -102,6 +103,9 @@ fn full() -> Rig {
     }));
     rig.metrics.set_deployment_source(Box::new(|| vec![deployment("1.5.0")]));
     rig.metrics.set_access_log(Arc::default());
+    for collector in CommitFigures::default().collectors() {
+        rig.metrics.register(collector).expect("a new name");
+    }
     let outside = Arc::new(OutsideCounters::default());
     outside.checked(false);
     outside.queried(QueryResult::Empty);
