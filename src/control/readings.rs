@@ -10,12 +10,18 @@ use super::rollout::Judgement;
 use crate::judge::{Judge, Reading, Verdict};
 
 /// `at` is the judge's time.
-pub fn together(judge: &Judge, at: Duration, queries: &Queries) -> Judgement {
+/// `as_written`: a reading as its guard's author knows it.
+pub fn together(
+    judge: &Judge,
+    at: Duration,
+    queries: &Queries,
+    as_written: impl Fn(Reading) -> Reading,
+) -> Judgement {
     let (own, asked) = (judge.verdict(at), queries.verdict());
     if own == Verdict::Breach
         && let Some(reading) = judge.breach(at)
     {
-        return Judgement::Breach(Breach::Guard { reading: storable(reading).into() });
+        return Judgement::Breach(Breach::Guard { reading: storable(as_written(reading)).into() });
     }
     if let Some(reading) = queries.breach() {
         return Judgement::Breach(Breach::Query { reading });

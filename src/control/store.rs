@@ -27,7 +27,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 /// How many commits an engine remembers for those who follow it.
-pub const HISTORY: u64 = 1_000;
+pub const HISTORY: u64 = 100;
 
 /// The longest key, in bytes.
 pub const KEY_MAX: usize = 1_024;

@@ -133,7 +133,7 @@ impl Watch {
         }
         let at = now.instant.saturating_duration_since(self.origin);
         self.judge.observe(at, self.feeds.0.read(&self.canary), self.feeds.1.read(&self.stable));
-        readings::together(&self.judge, at, &self.queries)
+        readings::together(&self.judge, at, &self.queries, |reading| self.as_written(reading))
     }
 
     /// What an action means for the guards.
@@ -159,8 +159,16 @@ impl Watch {
     /// One per guard, as of the newest look.
     pub fn readings(&self, now: Moment) -> Vec<Reading> {
         let readings = self.judge.readings(now.instant.saturating_duration_since(self.origin));
-        // Under the names that their author gave them.
-        readings.into_iter().zip(&self.guards).map(|(reading, guard)| Reading { guard: *guard, ..reading }).collect()
+        readings.into_iter().map(|reading| self.as_written(reading)).collect()
+    }
+
+    /// Under the name that its author gave the guard, which is judged at its part of the allowance.
+    fn as_written(&self, mut reading: Reading) -> Reading {
+        if let Some(guard) = self.guards.iter().find(|guard| self.allowance.of(guard) == reading.guard) {
+            let (judged, written) = (reading.guard.to_string(), guard.to_string());
+            (reading.explanation, reading.guard) = (reading.explanation.replacen(&judged, &written, 1), *guard);
+        }
+        reading
     }
 
     /// One per guard that asks Prometheus, as of the newest answer.

@@ -248,8 +248,9 @@ fn it_serves_on_when_nobody_reads_its_log() {
     let file = File::new(&text);
     let (reader, writer) = std::io::pipe().unwrap();
     let mut process = Process::start(command(&["run", "--config", file.path()]).stderr(writer));
-    // The admin side is bound last.
-    eventually("it serves", || std::net::TcpStream::connect(admin).is_ok());
+    eventually("it listens", || std::net::TcpStream::connect(admin).is_ok());
+    // It answers once it also hears signals.
+    assert_eq!(crate::harness::admin(admin, "GET", "/livez", "").status(), 200);
     drop(reader);
     for reload in 2..5 {
         process.signal("HUP");
