@@ -75,7 +75,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             .says("Return to where the current deployment came from, to a version, or to a rollback point")
             .may(Takes::json::<RollbackRequest>()),
         post("rollBackEnvironment", "/api/v1/rollback/emergency", Operator, commands::emergency)
-            .says("Roll back every deployment of an environment that is under way, in one step")
+            .says("Roll back every deployment of an environment that is under way, in one step; If-Match is ignored")
             .takes([DRY_RUN, IDEMPOTENCY_KEY]).needs(Takes::json::<EmergencyRequest>()).gives::<Vec<Done>>(),
     ]
 }
