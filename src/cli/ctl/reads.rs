@@ -6,7 +6,7 @@ use super::client::Call;
 use super::failure::Failure;
 use super::session::Session;
 use super::show;
-use super::wire::{Agent, Deployment, Explanation, Record, RollbackPoint, Table, Verdicts};
+use super::wire::{Agent, Deployment, Explanation, Readings, Record, RollbackPoint, Table};
 
 pub async fn agents(session: &Session) -> Result<(), Failure> {
     let (agents, document): (Vec<Agent>, _) = session.list(|| session.get("/api/v1/agents".into()), None).await?;
@@ -70,8 +70,8 @@ pub async fn deployments(session: &Session, agent: &str) -> Result<(), Failure> 
 pub async fn verdicts(session: &Session, agent: &str, deployment: Option<&str>) -> Result<(), Failure> {
     let id = session.id_of(agent, deployment).await?;
     let call = session.get(Session::deployment(agent, &id, "/verdicts"));
-    let (verdicts, document): (Verdicts, _) = session.client.ask(&call).await?;
-    session.show(&document, || show::verdicts(&verdicts.guards, session.style))
+    let (readings, document): (Readings, _) = session.client.ask(&call).await?;
+    session.show(&document, || show::readings(&readings, session.style))
 }
 
 pub async fn rollback_points(session: &Session, agent: &str) -> Result<(), Failure> {
