@@ -227,6 +227,8 @@ pub fn explanation(explanation: &Explanation) -> String {
     lines.extend(explanation.bucket.map(|bucket| ("bucket", format!("{bucket} of 100000"))));
     lines.push(("version", explanation.version.clone()));
     lines.push(("reason", format!("{}: {}", explanation.reason, explanation.because)));
+    let notes = [&explanation.stable_by, &explanation.deployment].into_iter().flatten();
+    lines.extend(notes.map(|note| ("note", note.clone())));
     let range = |range: &wire::Range| ("split", format!("{:>6}..={:<6} {}", range.start, range.end, range.version));
     lines.extend(explanation.ranges.iter().map(range));
     pairs(&lines)
@@ -272,4 +274,19 @@ pub fn event(event: &Event, style: Style) -> String {
     let why = event.why.as_ref().map_or(String::new(), |why| format!(": {why}"));
     let told = format!("{} at {}, by {}{why}", event.version, percent(event.weight_percent), event.by);
     format!("{}  {}  {what}  {}", plain(&event.at), plain(&place), plain(&told))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_explanation_says_who_made_stable_what_it_is_and_whose_the_deployment_is() {
+        let json = serde_json::json!({ "agent": "bot", "version": "1.0.0", "reason": "bucket",
+            "stableBy": "1.0.0 is stable by ada", "deployment": "2.0.0 has 5% by bob" });
+        let shown = explanation(&serde_json::from_value(json).unwrap());
+        for note in ["note     1.0.0 is stable by ada\n", "note     2.0.0 has 5% by bob\n"] {
+            assert!(shown.contains(note), "{note}: {shown}");
+        }
+    }
 }

@@ -246,6 +246,8 @@ pub struct Explanation {
     pub version: String,
     pub reason: String,
     pub because: String,
+    pub stable_by: Option<String>,
+    pub deployment: Option<String>,
     pub ranges: Vec<Range>,
 }
 
