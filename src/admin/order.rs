@@ -31,13 +31,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Ordered {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let mut fields = Fields::from_request_parts(parts, state).await?;
         let place = Place::read(parts, state, &mut fields).await?;
-        let terms = Terms::read(parts, &mut fields)?;
+        let terms = Terms { expected_revision: expected_revision(&parts.headers)?, ..Terms::read(parts, &mut fields)? };
         fields.end()?;
         Ok(Self { place, terms })
     }
 }
 
-/// A command that is for no one agent.
+/// A command that is for no one agent. `If-Match` says nothing here: each agent has a revision of its own, and nobody
+/// is kept from an emergency rollback by what a client sends with every command.
 pub struct OrderedAll(pub Terms);
 
 impl<S: Send + Sync> FromRequestParts<S> for OrderedAll {
@@ -51,12 +52,13 @@ impl<S: Send + Sync> FromRequestParts<S> for OrderedAll {
 }
 
 impl Terms {
-    pub fn read(parts: &Parts, fields: &mut Fields) -> Result<Self, Problem> {
+    /// Without a revision to expect.
+    fn read(parts: &Parts, fields: &mut Fields) -> Result<Self, Problem> {
         // The gate stands before every handler; a request that came around it is nobody's.
         let caller = parts.extensions.get::<Caller>().ok_or_else(Problem::token_wanted)?;
         Ok(Self {
             by: Actor::new(&*caller.name, format!("api {}", caller.source)),
-            expected_revision: expected_revision(&parts.headers)?,
+            expected_revision: None,
             dry_run: fields.flag("dryRun"),
         })
     }

@@ -32,8 +32,16 @@ pub const ENVIRONMENT: Parameter =
     query("environment", "Which environment. Needed only where several have an agent of that name.", text);
 pub const AGENT: Parameter = query("agent", "Only of this agent.", text);
 pub const OF_ENVIRONMENT: Parameter = query("environment", "Only of this environment.", text);
-pub const AFTER_RECORD: Parameter =
-    query("after", "Only records after this number.", || json!({ "type": "integer", "minimum": 0 }));
+pub const AFTER_RECORD: Parameter = query(
+    "after",
+    "Only what comes after the record of this number, in the order that is asked for.",
+    || json!({ "type": "integer", "minimum": 0 }),
+);
+pub const ORDER_OF_RECORDS: Parameter = query(
+    "order",
+    "Whether the oldest records come first, or the newest.",
+    || json!({ "type": "string", "enum": ["oldest", "newest"], "default": "oldest" }),
+);
 pub const AFTER: Parameter = query("after", "Where the page begins: `next` of the page before.", text);
 pub const LIMIT: Parameter = query(
     "limit",

@@ -29,8 +29,8 @@ pub fn endpoints() -> Vec<Endpoint> {
             .gives::<ConfigStatus>(),
         get("showTable", "/api/v1/table", Viewer, table::show).says("What is live, by agent").gives::<TableView>(),
         get("listTokens", "/api/v1/tokens", Admin, tokens::list).says("Who may do what").gives::<Vec<TokenView>>(),
-        get("listAudit", "/api/v1/audit", Operator, audit::list).says("Who changed what, the oldest first")
-            .takes([AGENT, OF_ENVIRONMENT, AFTER_RECORD, LIMIT]).gives::<Page<Record>>(),
+        get("listAudit", "/api/v1/audit", Operator, audit::list).says("Who changed what")
+            .takes([AGENT, OF_ENVIRONMENT, ORDER_OF_RECORDS, AFTER_RECORD, LIMIT]).gives::<Page<Record>>(),
         get("followEvents", "/api/v1/events", Viewer, events::follow).says("Every change of state, as it happens")
             .takes([LAST_EVENT_ID]).streams(),
 
@@ -75,7 +75,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             .says("Return to where the current deployment came from, to a version, or to a rollback point")
             .may(Takes::json::<RollbackRequest>()),
         post("rollBackEnvironment", "/api/v1/rollback/emergency", Operator, commands::emergency)
-            .says("Roll back every deployment of an environment that is under way, in one step")
+            .says("Roll back every deployment of an environment that is under way, in one step; If-Match is ignored")
             .takes([DRY_RUN, IDEMPOTENCY_KEY]).needs(Takes::json::<EmergencyRequest>()).gives::<Vec<Done>>(),
     ]
 }

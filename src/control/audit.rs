@@ -135,6 +135,18 @@ pub fn records(store: &dyn Documents, after: u64, limit: usize) -> Result<Vec<Re
     found.into_iter().map(record).collect()
 }
 
+/// At most `limit` records before this number, or from the end of the chain; the newest first.
+pub fn newest(store: &dyn Documents, before: Option<u64>, limit: usize) -> Result<Vec<Record>, StoreError> {
+    let end = Chain::load(store)?.head.sequence;
+    let last = before.map_or(end, |before| before.saturating_sub(1).min(end));
+    // The numbers have no gaps, so the place to begin follows from the number of records.
+    let first = last.saturating_sub(u64::try_from(limit).unwrap_or(u64::MAX));
+    let mut found = records(store, first, limit)?;
+    found.retain(|record| record.sequence <= last);
+    found.reverse();
+    Ok(found)
+}
+
 /// A sound audit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {

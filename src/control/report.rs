@@ -5,7 +5,7 @@ use super::feed::{Event, EventKind};
 use super::model::{Breach, Moment};
 
 /// The events of a change, without their ids.
-pub fn events(change: &Change, revision: u64, epoch: u64, at: Moment) -> Vec<Event> {
+pub fn events(change: &Change, epoch: u64, at: Moment) -> Vec<Event> {
     let event = |kind| {
         let after = &change.after;
         // What was done, was done to the deployment that was current before; only `Created` is of the new one.
@@ -26,7 +26,7 @@ pub fn events(change: &Change, revision: u64, epoch: u64, at: Moment) -> Vec<Eve
             weight: deployment.map_or(crate::routing::ids::Weight::FULL, |d| d.weight()),
             by: change.by.clone(),
             why: change.evidence().map(|breach| breach.explanation().to_owned()).or_else(|| change.reason.clone()),
-            revision,
+            revision: after.state.revision,
             epoch,
         }
     };

@@ -22,7 +22,7 @@ use super::feed::{Event, Missed};
 use super::model::{Actor, AgentIntent, AgentKey, Cost, Intent, Moment};
 use super::persist;
 use super::rollout;
-use super::store::StoreError;
+use super::store::{Documents, StoreError};
 use super::view::{DeploymentView, RolloutCounters};
 use super::watch::Watch;
 use crate::routing::compile::Rejection;
@@ -114,8 +114,20 @@ impl Control {
 
     /// At most `limit` records of the audit after this number. Read on a thread of its own, for a disk may stall.
     pub async fn audit(&self, after: u64, limit: usize) -> Result<Vec<Record>, StoreError> {
+        self.read_audit(move |store| audit::records(store, after, limit)).await
+    }
+
+    /// The same backwards: before this number, or from the newest on.
+    pub async fn newest_audit(&self, before: Option<u64>, limit: usize) -> Result<Vec<Record>, StoreError> {
+        self.read_audit(move |store| audit::newest(store, before, limit)).await
+    }
+
+    async fn read_audit(
+        &self,
+        read: impl FnOnce(&dyn Documents) -> Result<Vec<Record>, StoreError> + Send + 'static,
+    ) -> Result<Vec<Record>, StoreError> {
         let store = self.0.book.store.clone();
-        let read = tokio::task::spawn_blocking(move || audit::records(&*store, after, limit));
+        let read = tokio::task::spawn_blocking(move || read(&*store));
         read.await.unwrap_or_else(|panicked| Err(StoreError::Failed(panicked.to_string())))
     }
 

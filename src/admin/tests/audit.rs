@@ -36,6 +36,13 @@ async fn each_command_is_in_the_audit_with_its_actor() {
     let expected: Vec<_> =
         records.iter().filter(|r| r["agent"] == "support-bot").map(|r| r["sequence"].as_u64()).collect();
     assert_eq!(seen, expected);
+    let newest = port.get("/api/v1/audit?order=newest&limit=2").await.json();
+    let backwards: Vec<_> = records.iter().rev().cloned().collect();
+    assert_eq!(newest["items"], serde_json::json!(backwards[..2]));
+    let next = newest["next"].as_str().expect("there are older ones");
+    let rest = port.get(&format!("/api/v1/audit?order=newest&after={next}")).await.json();
+    assert_eq!((&rest["items"], &rest["next"]), (&serde_json::json!(backwards[2..]), &serde_json::Value::Null));
+    assert_eq!(port.get("/api/v1/audit?order=best").await.problem(), "bad_request");
     let elsewhere = port.get("/api/v1/audit?environment=moon").await.json();
     assert_eq!(elsewhere["items"], serde_json::json!([]));
     assert_eq!(port.get("/api/v1/audit?after=x").await.problem(), "bad_request");

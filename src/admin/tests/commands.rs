@@ -231,7 +231,9 @@ async fn an_emergency_rolls_back_all_of_one_environment() {
     assert_eq!((nowhere.status, nowhere.problem().as_str()), (StatusCode::NOT_FOUND, "unknown_environment"));
     let elsewhere = port.post(emergency, "{\"environment\": \"staging\", \"reason\": \"fire\"}").await;
     assert_eq!(elsewhere.json(), json!([]), "nothing is under way there");
-    let done = port.post(emergency, "{\"environment\": \"production\", \"reason\": \"fire\"}").await.json();
+    let (headers, body) =
+        ("host: localhost\r\nif-match: \"99\"\r\n", r#"{"environment": "production", "reason": "fire"}"#);
+    let done = port.send("POST", emergency, headers, body).await.json();
     assert_eq!((done.as_array().map(Vec::len), &done[0]["agent"]), (Some(1), &"support-bot".into()));
     let current = port.current().await;
     assert_eq!((&current["state"], &current["rollback"]["reason"]), (&"rolled_back".into(), &"fire".into()));

@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -15,6 +15,9 @@ use serde::{Deserialize, Serialize};
 use super::{Fingerprint, MAX_FILE_BYTES, MAX_TOKENS, Role, Token, TokenName, random};
 
 const HEAD: &str = "# Written by `pointsman token`. The hashes cannot be turned back into tokens.\n";
+
+/// The user id of root.
+const ROOT: u32 = 0;
 
 #[derive(Clone, Debug)]
 pub struct TokenFile {
@@ -96,6 +99,7 @@ impl TokenFile {
             .create(directory)
             .with_context(|| format!("cannot create {}", directory.display()))?;
         let mut draft = Draft::open(self.path.with_extension("yaml.new"))?;
+        draft.give_to_owner_of(directory)?;
         let mut tokens = self.read()?.unwrap_or_default();
         change(&mut tokens)?;
         draft.file.write_all(HEAD.as_bytes())?;
@@ -123,6 +127,17 @@ impl Draft {
             }
             Err(error) => Err(error).with_context(|| format!("cannot create {}", path.display())),
         }
+    }
+
+    /// What root makes in a service's directory, the service must be able to read, or it lets nobody in. Nobody else
+    /// can give files away: theirs stay theirs.
+    fn give_to_owner_of(&self, directory: &Path) -> anyhow::Result<()> {
+        let owner = fs::metadata(directory).with_context(|| format!("cannot read {}", directory.display()))?;
+        if self.file.metadata()?.uid() != ROOT || owner.uid() == ROOT {
+            return Ok(());
+        }
+        fchown(&self.file, Some(owner.uid()), Some(owner.gid()))
+            .with_context(|| format!("cannot give {} to the owner of its directory", self.path.display()))
     }
 }
 

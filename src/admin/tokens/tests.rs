@@ -1,6 +1,6 @@
 //! The token file, from both sides.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +19,21 @@ fn at(seconds: u64) -> SystemTime {
 fn names(file: &TokenFile) -> Vec<String> {
     let tokens = file.read().expect("readable").expect("is there");
     tokens.iter().map(|token| token.name.as_str().to_owned()).collect()
+}
+
+#[test]
+fn a_file_that_root_makes_belongs_to_whom_the_directory_does() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let me = std::fs::metadata(dir.path()).expect("is there").uid();
+    // Only root can give the directory away; for others it is theirs, and so is the file.
+    let owner = if me == 0 { 65_534 } else { me };
+    std::os::unix::fs::chown(dir.path(), Some(owner), None).expect("may be given");
+    let file = TokenFile::in_state_dir(dir.path());
+    for text in ["ci", "grafana"] {
+        file.create(name(text), Role::Viewer, None, at(100)).expect("made");
+        let made = std::fs::metadata(file.path()).expect("is there");
+        assert_eq!((made.uid(), made.permissions().mode() & 0o777), (owner, 0o600));
+    }
 }
 
 #[test]

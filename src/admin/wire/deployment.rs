@@ -127,6 +127,8 @@ pub struct Verdicts {
     pub guards: Vec<Reading>,
     /// The same of the guards that ask Prometheus.
     pub queries: Vec<QueryReading>,
+    /// What each health check says of each endpoint of the version, while the deployment is under way.
+    pub health: Vec<CheckReading>,
 }
 
 impl Verdicts {
@@ -143,6 +145,7 @@ impl Verdicts {
             }),
             guards: on_trial.map_or_else(|| guard.into_iter().collect(), |view| view.readings.clone()),
             queries: on_trial.map_or_else(|| query.into_iter().collect(), |view| view.queries.clone()),
+            health: live.map(|view| view.checks.clone()).unwrap_or_default(),
         }
     }
 }

@@ -4,12 +4,12 @@ use serde_json::Value;
 
 use super::client::Call;
 use super::failure::Failure;
-use super::session::Session;
+use super::session::{PAGE, Session};
 use super::show;
-use super::wire::{Agent, Deployment, Explanation, Record, RollbackPoint, Table, Verdicts};
+use super::wire::{Agent, Deployment, Explanation, Readings, Record, RollbackPoint, Table};
 
 pub async fn agents(session: &Session) -> Result<(), Failure> {
-    let (agents, document): (Vec<Agent>, _) = session.list(|| session.get("/api/v1/agents".into()), None).await?;
+    let (agents, document): (Vec<Agent>, _) = session.list(|| session.get("/api/v1/agents".into())).await?;
     session.show(&document, || show::agents(&agents, session.style))
 }
 
@@ -63,20 +63,20 @@ pub async fn explain(session: &Session, asked: &Explain) -> Result<(), Failure> 
 
 pub async fn deployments(session: &Session, agent: &str) -> Result<(), Failure> {
     let path = Session::agent(agent, "/deployments");
-    let (deployments, document): (Vec<Deployment>, _) = session.list(|| session.get(path.clone()), None).await?;
+    let (deployments, document): (Vec<Deployment>, _) = session.list(|| session.get(path.clone())).await?;
     session.show(&document, || show::deployments(&deployments, session.style))
 }
 
 pub async fn verdicts(session: &Session, agent: &str, deployment: Option<&str>) -> Result<(), Failure> {
     let id = session.id_of(agent, deployment).await?;
     let call = session.get(Session::deployment(agent, &id, "/verdicts"));
-    let (verdicts, document): (Verdicts, _) = session.client.ask(&call).await?;
-    session.show(&document, || show::verdicts(&verdicts.guards, session.style))
+    let (readings, document): (Readings, _) = session.client.ask(&call).await?;
+    session.show(&document, || show::readings(&readings, session.style))
 }
 
 pub async fn rollback_points(session: &Session, agent: &str) -> Result<(), Failure> {
     let path = Session::agent(agent, "/rollback-points");
-    let (points, document): (Vec<RollbackPoint>, _) = session.list(|| session.get(path.clone()), None).await?;
+    let (points, document): (Vec<RollbackPoint>, _) = session.list(|| session.get(path.clone())).await?;
     session.show(&document, || show::rollback_points(&points, session.style))
 }
 
@@ -94,12 +94,24 @@ pub struct Audit {
 }
 
 pub async fn audit(session: &Session, args: &Audit) -> Result<(), Failure> {
-    let call = || session.get("/api/v1/audit".into()).query("agent", args.agent.as_ref());
-    let after = args.after.map(|sequence| sequence.to_string());
-    let (mut records, mut document): (Vec<Record>, _) = session.list(call, after).await?;
-    records.drain(..records.len().saturating_sub(args.limit));
+    let call = || {
+        let call = session.get("/api/v1/audit".into()).query("agent", args.agent.as_ref());
+        call.query("order", Some("newest"))
+    };
+    let after = args.after.unwrap_or(0);
+    let wants_more = |records: &[Record]| {
+        records.len() < args.limit && records.last().is_none_or(|oldest| oldest.sequence > after.saturating_add(1))
+    };
+    let page = args.limit.clamp(1, PAGE);
+    let (mut records, mut document): (Vec<Record>, _) = session.pages(call, page, wants_more).await?;
+    let wanted = records.iter().take(args.limit).take_while(|record| record.sequence > after).count();
+    records.truncate(wanted);
+    records.reverse();
     if let Some(Value::Array(items)) = document.get_mut("items") {
-        items.drain(..items.len().saturating_sub(args.limit));
+        items.truncate(wanted);
+        items.reverse();
     }
+    // All that was asked for is here.
+    document["next"] = Value::Null;
     session.show(&document, || show::audit(&records, session.style))
 }

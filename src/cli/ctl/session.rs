@@ -14,7 +14,7 @@ use super::text::Style;
 use super::wire::{Deployment, Page};
 
 /// A list is read in pages of this many, and to the end.
-const PAGE: usize = 500;
+pub const PAGE: usize = 500;
 /// No list is longer; a server that never ends one is not followed for ever.
 const MAX_PAGES: usize = 200;
 
@@ -50,21 +50,27 @@ impl Session {
     }
 
     /// All pages of a list, in its shape and as it came.
-    pub async fn list<T: DeserializeOwned>(
+    pub async fn list<T: DeserializeOwned>(&self, call: impl Fn() -> Call) -> Result<(Vec<T>, Value), Failure> {
+        self.pages(call, PAGE, |_| true).await
+    }
+
+    /// Pages of so many, as long as they are wanted.
+    pub async fn pages<T: DeserializeOwned>(
         &self,
         call: impl Fn() -> Call,
-        mut after: Option<String>,
+        page: usize,
+        wants_more: impl Fn(&[T]) -> bool,
     ) -> Result<(Vec<T>, Value), Failure> {
-        let (mut items, mut documents) = (Vec::new(), Vec::new());
+        let (mut items, mut documents, mut after) = (Vec::new(), Vec::new(), None);
         for _ in 0..MAX_PAGES {
-            let call = call().query("limit", Some(PAGE)).query("after", after.as_ref());
+            let call = call().query("limit", Some(page)).query("after", after.as_ref());
             let (page, mut document): (Page<T>, _) = self.client.ask(&call).await?;
             items.extend(page.items);
             if let Some(Value::Array(page)) = document.get_mut("items").map(Value::take) {
                 documents.extend(page);
             }
             after = page.next;
-            if after.is_none() {
+            if after.is_none() || !wants_more(&items) {
                 break;
             }
         }

@@ -1,10 +1,15 @@
 //! Answers of the API for people.
 
+mod readings;
+
 use std::fmt::Write as _;
 
 use super::text::{Cell, Colour, NONE, Style, Table, age, elapsed, pairs, percent, plain, seconds};
 use super::wire;
-use super::wire::{Agent, Deployment, Done, Event, Explanation, Figures, Reading, Record, RollbackPoint, Version};
+use super::wire::{Agent, Deployment, Done, Event, Explanation, Record, RollbackPoint, Version};
+
+pub use readings::readings;
+use readings::tables;
 
 pub fn agents(agents: &[Agent], style: Style) -> String {
     let mut table = Table::new(["AGENT", "ENVIRONMENT", "STABLE", "DEPLOYMENT", "STATE", "SHARE", "SINCE"]);
@@ -75,9 +80,10 @@ pub fn deployment(deployment: &Deployment, style: Style) -> String {
         lines.push(("because", why));
     }
     let mut out = pairs(&lines);
-    if !deployment.guards.is_empty() {
+    let readings = tables(&deployment.readings, style);
+    if !readings.is_empty() {
         out.push('\n');
-        out.push_str(&verdicts(&deployment.guards, style));
+        out.push_str(&readings);
     }
     out
 }
@@ -143,38 +149,6 @@ pub fn deployments(deployments: &[Deployment], style: Style) -> String {
         ]);
     }
     or_none(&table, style, "no deployments")
-}
-
-pub fn verdicts(readings: &[Reading], style: Style) -> String {
-    let mut table = Table::new(["VERDICT", "EVIDENCE", "CANARY", "STABLE", "LIMIT", "BAD TO BREACH", "GUARD"]);
-    for reading in readings {
-        let figures = |figures: &Figures| self::figures(figures, &reading.unit);
-        table.row([
-            Cell::state(&reading.verdict),
-            format!("{:.3}", reading.evidence).into(),
-            figures(&reading.canary).into(),
-            reading.stable.as_ref().map(figures).unwrap_or_default().into(),
-            reading.limit.map(|limit| amount(limit, &reading.unit)).unwrap_or_default().into(),
-            reading.bad_to_breach.map(|bad| bad.to_string()).unwrap_or_default().into(),
-            Cell::from(&reading.explanation),
-        ]);
-    }
-    or_none(&table, style, "no guard is looking: nothing is on trial, or the deployment has none")
-}
-
-/// `0.5% of 400 (0.1% to 2%)`.
-fn figures(figures: &Figures, unit: &str) -> String {
-    let Some(estimate) = figures.estimate else { return String::new() };
-    let interval = figures.interval.map(|(low, high)| format!(" ({} to {})", amount(low, unit), amount(high, unit)));
-    format!("{} of {}{}", amount(estimate, unit), figures.requests, interval.unwrap_or_default())
-}
-
-fn amount(figure: f64, unit: &str) -> String {
-    match unit {
-        "duration" => seconds(figure),
-        "share" => percent(figure * 100.0),
-        _ => format!("{figure:.4}"),
-    }
 }
 
 fn or_none(table: &Table, style: Style, none: &str) -> String {
@@ -253,6 +227,8 @@ pub fn explanation(explanation: &Explanation) -> String {
     lines.extend(explanation.bucket.map(|bucket| ("bucket", format!("{bucket} of 100000"))));
     lines.push(("version", explanation.version.clone()));
     lines.push(("reason", format!("{}: {}", explanation.reason, explanation.because)));
+    let notes = [&explanation.stable_by, &explanation.deployment].into_iter().flatten();
+    lines.extend(notes.map(|note| ("note", note.clone())));
     let range = |range: &wire::Range| ("split", format!("{:>6}..={:<6} {}", range.start, range.end, range.version));
     lines.extend(explanation.ranges.iter().map(range));
     pairs(&lines)
@@ -298,4 +274,19 @@ pub fn event(event: &Event, style: Style) -> String {
     let why = event.why.as_ref().map_or(String::new(), |why| format!(": {why}"));
     let told = format!("{} at {}, by {}{why}", event.version, percent(event.weight_percent), event.by);
     format!("{}  {}  {what}  {}", plain(&event.at), plain(&place), plain(&told))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_explanation_says_who_made_stable_what_it_is_and_whose_the_deployment_is() {
+        let json = serde_json::json!({ "agent": "bot", "version": "1.0.0", "reason": "bucket",
+            "stableBy": "1.0.0 is stable by ada", "deployment": "2.0.0 has 5% by bob" });
+        let shown = explanation(&serde_json::from_value(json).unwrap());
+        for note in ["note     1.0.0 is stable by ada\n", "note     2.0.0 has 5% by bob\n"] {
+            assert!(shown.contains(note), "{note}: {shown}");
+        }
+    }
 }

@@ -24,8 +24,8 @@ impl Colour {
     /// Of a deployment's state, a verdict or the kind of an event.
     pub fn of(word: &str) -> Self {
         match word {
-            "completed" | "pass" => Self::Green,
-            "rolled_back" | "aborted" | "breach" => Self::Red,
+            "completed" | "pass" | "healthy" => Self::Green,
+            "rolled_back" | "aborted" | "breach" | "unhealthy" => Self::Red,
             "paused" | "waiting" => Self::Yellow,
             _ => Self::Plain,
         }

@@ -69,7 +69,8 @@ pub struct Deployment {
     pub until: Option<String>,
     pub requests: u64,
     pub errors: u64,
-    pub guards: Vec<Reading>,
+    #[serde(flatten)]
+    pub readings: Readings,
     pub pause: Option<Cause>,
     pub rollback: Option<Rollback>,
     pub ended: Option<Cause>,
@@ -80,6 +81,37 @@ pub struct Deployment {
 pub struct Step {
     pub weight_percent: f64,
     pub hold_seconds: Option<f64>,
+}
+
+/// What everything says that looks at a deployment.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Readings {
+    pub guards: Vec<Reading>,
+    pub queries: Vec<QueryReading>,
+    pub health: Vec<CheckReading>,
+}
+
+/// What a guard that asks Prometheus says.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct QueryReading {
+    pub verdict: String,
+    pub value: Option<f64>,
+    pub bad_in_a_row: u64,
+    pub evidence: f64,
+    pub explanation: String,
+}
+
+/// What a health check says of one endpoint.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct CheckReading {
+    pub check: String,
+    pub endpoint: String,
+    pub healthy: Option<bool>,
+    pub failures_in_a_row: u64,
+    pub failure: Option<String>,
 }
 
 /// What a guard says.
@@ -205,12 +237,6 @@ impl Event {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct Verdicts {
-    pub guards: Vec<Reading>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
 pub struct Explanation {
     pub environment: String,
     pub agent: String,
@@ -220,6 +246,8 @@ pub struct Explanation {
     pub version: String,
     pub reason: String,
     pub because: String,
+    pub stable_by: Option<String>,
+    pub deployment: Option<String>,
     pub ranges: Vec<Range>,
 }
 

@@ -145,3 +145,19 @@ fn of_two_who_append_to_the_same_end_one_wins() {
     assert!(matches!(commit(&mut ours, 5), Err(StoreError::Conflict { .. })));
     assert_eq!(verify(&store, None).map(|verified| verified.head.sequence), Ok(4));
 }
+
+#[test]
+fn the_newest_records_are_read_from_the_end() {
+    let store = store(5);
+    let numbers = |before, limit| {
+        let found = newest(&store, before, limit).expect("memory");
+        found.iter().map(|record| record.sequence).collect::<Vec<_>>()
+    };
+    assert_eq!(numbers(None, 2), [5, 4]);
+    assert_eq!(numbers(Some(4), 2), [3, 2]);
+    assert_eq!(numbers(Some(2), 2), [1]);
+    assert_eq!(numbers(Some(9), 9), [5, 4, 3, 2, 1]);
+    assert_eq!((numbers(Some(1), 2), numbers(Some(0), 2), numbers(None, 0)), (vec![], vec![], vec![]));
+    remove(&store, super::key(4));
+    assert_eq!(numbers(Some(5), 1), [0; 0], "one that is gone is no reason to show a newer one");
+}

@@ -109,6 +109,8 @@ fn an_emergency_rolls_back_all_of_an_environment_in_one_table() {
     assert_eq!(states, ["rolled_back", "rolled_back", "running"]);
     let again = bench.control.emergency_at(&environment, &Order::by(ada()), bench.at(2)).expect("none left");
     assert!(again.is_empty() && bench.epoch() == 2);
+    let would = bench.control.emergency_at(&EnvironmentId::new("staging"), &dry, bench.at(2)).expect("one");
+    assert_eq!(would[0].revision, 1, "what that agent can be expected to have, whatever others came to");
     let nowhere = bench.control.emergency_at(&EnvironmentId::new("moon"), &Order::by(ada()), bench.at(3));
     assert!(matches!(nowhere, Err(CommandError::UnknownEnvironment(_))), "{nowhere:?}");
 }

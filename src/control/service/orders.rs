@@ -209,11 +209,12 @@ async fn confirmed(mut receipt: Receipt) -> Result<(), CommandError> {
 }
 
 impl Inner {
+    /// The revision is that of the agent as it is: what the command itself may expect.
     fn would_be(&self, changes: &[Change], now: Moment) -> Vec<Done> {
         let would = |change: &Change| {
-            let key = change.key();
+            let (key, revision) = (change.key(), change.after.state.revision);
             let view = self.agents.get(&key).and_then(|entry| entry.view_of(&change.after, &key, now));
-            Done { key, view, changes: change.differences(), revision: self.revision, epoch: self.epoch }
+            Done { key, view, changes: change.differences(), revision, epoch: self.epoch }
         };
         changes.iter().map(would).collect()
     }

@@ -169,9 +169,9 @@ impl Inner {
 
     /// Feeds those who follow.
     fn tell(&mut self, changes: Vec<Change>, now: Moment) -> Vec<(Change, Vec<Event>)> {
-        let (revision, epoch) = (self.revision, self.epoch);
+        let epoch = self.epoch;
         let with_events = |change: Change| {
-            let events = report::events(&change, revision, epoch, now);
+            let events = report::events(&change, epoch, now);
             (change, events)
         };
         let told: Vec<_> = changes.into_iter().map(with_events).collect();
