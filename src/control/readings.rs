@@ -11,12 +11,7 @@ use crate::judge::{Judge, Reading, Verdict};
 
 /// `at` is the judge's time.
 /// `as_written`: a reading as its guard's author knows it.
-pub fn together(
-    judge: &Judge,
-    at: Duration,
-    queries: &Queries,
-    as_written: impl Fn(Reading) -> Reading,
-) -> Judgement {
+pub fn together(judge: &Judge, at: Duration, queries: &Queries, as_written: impl Fn(Reading) -> Reading) -> Judgement {
     let (own, asked) = (judge.verdict(at), queries.verdict());
     if own == Verdict::Breach
         && let Some(reading) = judge.breach(at)
