@@ -19,7 +19,7 @@ impl Watch {
         };
         reading.verdict = self.verdict(now, windows);
         if reading.verdict == Verdict::Breach {
-            reading.evidence = reading.evidence.max(1.0);
+            reading.evidence = 1.0;
         } else {
             (reading.bad_to_breach, reading.forecast) = self.outlook(now, windows);
         }
