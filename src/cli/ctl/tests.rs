@@ -12,7 +12,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::session::Session;
 use super::text::Style;
-use super::{wait, watch};
+use super::{reads, wait, watch};
 
 /// Answers one connection after the other from a list, and drops those that come after its end.
 struct Script {
@@ -219,4 +219,25 @@ async fn a_watch_goes_on_after_the_last_event_that_it_saw() {
     let asked = script.asked();
     let resumed: Vec<_> = asked.iter().map(|request| field(request, "last-event-id").unwrap()).collect();
     assert_eq!(resumed, ["6", "8", "8", "8", "9"]);
+}
+
+#[tokio::test]
+async fn the_audit_is_read_from_its_end_as_far_as_it_is_wanted() {
+    #[derive(clap::Parser)]
+    struct Alone {
+        #[command(flatten)]
+        args: reads::Audit,
+    }
+    let page = |newest: u64| {
+        let items = [newest, newest - 1].map(|sequence| json!({ "sequence": sequence }));
+        answer("200 OK", &json!({ "items": items, "next": (newest - 1).to_string() }))
+    };
+    for (flag, value, pages) in [("--limit", "2", 1), ("--limit", "3", 2), ("--after", "7", 1), ("--after", "6", 2)] {
+        let script = Script::start(vec![page(9), page(7)]).await;
+        let Alone { args } = clap::Parser::try_parse_from(["audit", flag, value]).unwrap();
+        reads::audit(&script.session(), &args).await.unwrap();
+        let asked = script.asked();
+        assert_eq!(asked.len(), pages, "{flag} {value}: {asked:?}");
+        assert!(asked.iter().all(|request| request.contains("order=newest")), "{asked:?}");
+    }
 }
