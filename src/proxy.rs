@@ -30,6 +30,7 @@ mod outcome;
 mod pool;
 mod read;
 mod send;
+mod sending;
 mod serve;
 mod upstream;
 pub mod worker;
