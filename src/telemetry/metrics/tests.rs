@@ -103,9 +103,6 @@ fn full() -> Rig {
     }));
     rig.metrics.set_deployment_source(Box::new(|| vec![deployment("1.5.0")]));
     rig.metrics.set_access_log(Arc::default());
-    for collector in CommitFigures::default().collectors() {
-        rig.metrics.register(collector).expect("a new name");
-    }
     let outside = Arc::new(OutsideCounters::default());
     outside.checked(false);
     outside.queried(QueryResult::Empty);
@@ -380,7 +377,11 @@ fn another_rooms_collector_is_shown_and_a_clash_of_names_refused() {
 /// Rules and dashboard ask only for metrics that exist.
 #[test]
 fn what_deploy_asks_for_is_shown() {
-    let scrape = full().scrape();
+    let rig = full();
+    for collector in CommitFigures::default().collectors() {
+        rig.metrics.register(collector).expect("a new name");
+    }
+    let scrape = rig.scrape();
     for file in ["alerts.yml", "alerts_test.yml", "grafana-dashboard.json"] {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(file);
         let text = std::fs::read_to_string(&path).expect("deploy/ is there");
