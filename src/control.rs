@@ -26,7 +26,6 @@
 //! | [`writer`] | the one thread that writes the store |
 //! | `report` | changes → events and log lines |
 //! | [`view`] | what metrics and the admin API may see |
-//!
 
 pub mod agent;
 pub mod audit;

@@ -11,7 +11,7 @@ use crate::control::model::{
 };
 use crate::control::prometheus::QueryReading;
 use crate::control::view::DeploymentView;
-use crate::judge::{Reading, Verdict};
+use crate::judge::{Reading, Verdict, overall};
 
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -140,8 +140,8 @@ impl Verdicts {
             deployment: deployment.id.to_string(),
             state: deployment.state.as_str(),
             verdict: on_trial.map(|view| {
-                let asked = view.queries.iter().map(|query| query.verdict);
-                Verdict::all(view.readings.iter().map(|reading| reading.verdict).chain(asked))
+                let asked = Verdict::all(view.queries.iter().map(|query| query.verdict));
+                Verdict::all([overall(&view.readings), asked])
             }),
             guards: on_trial.map_or_else(|| guard.into_iter().collect(), |view| view.readings.clone()),
             queries: on_trial.map_or_else(|| query.into_iter().collect(), |view| view.queries.clone()),
