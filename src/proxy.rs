@@ -18,6 +18,7 @@
 mod balance;
 mod body;
 mod chunked;
+mod client_body;
 mod connection;
 mod decode;
 mod encode;

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::request;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::Sleep;
 
+use super::client_body::{ClientBody, ClientBroken};
 use super::connection::ClientConn;
 use super::encode::RequestFraming;
 use super::outcome::{Busy, Record};
@@ -26,7 +26,7 @@ pub(super) enum BodyError {
     #[error("the request body is larger than the agent's max_request_body")]
     TooLarge,
     #[error("the client's body broke off: {0}")]
-    Client(hyper::Error),
+    Client(ClientBroken),
     #[error("the endpoint's body broke off: {0}")]
     Upstream(Broken),
     #[error("the body stood still for longer than the idle time-out")]
@@ -47,7 +47,7 @@ struct Upload {
     conn: Rc<ClientConn>,
     /// Frames that were read before the decision, because the key was looked for in them.
     read_ahead: VecDeque<Bytes>,
-    rest: Incoming,
+    rest: ClientBody,
     left_bytes: u64,
     /// What has been sent, to be sent again if need be; `None` once it is too much, or was never wanted.
     sent: Option<Sent>,
@@ -63,8 +63,8 @@ struct Sent {
 }
 
 impl RequestBody {
-    pub fn new(conn: &Rc<ClientConn>, rest: Incoming, read_ahead: VecDeque<Bytes>, max_bytes: u64) -> Self {
-        if rest.is_end_stream() && read_ahead.is_empty() {
+    pub fn new(conn: &Rc<ClientConn>, rest: ClientBody, read_ahead: VecDeque<Bytes>, max_bytes: u64) -> Self {
+        if rest.has_ended() && read_ahead.is_empty() {
             return Self(None);
         }
         let conn = conn.clone();
@@ -148,8 +148,8 @@ impl Upload {
         Poll::Ready(Some(Ok(frame)))
     }
 
-    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = Pin::new(&mut self.rest).poll_frame(cx);
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ClientBroken>>> {
+        let polled = self.rest.poll_frame(cx);
         self.conn.awaits_client.set(polled.is_pending());
         polled
     }
@@ -169,7 +169,7 @@ impl Upload {
     /// How long it is, where the client has said so.
     fn length(&self) -> Option<u64> {
         let ahead: u64 = self.read_ahead.iter().map(|bytes| bytes.len() as u64).sum();
-        self.rest.size_hint().exact().map(|rest| ahead + rest)
+        self.rest.length().map(|rest| ahead + rest)
     }
 }
 
@@ -257,6 +257,13 @@ impl Relay {
         if let Some(lease) = self.lease.take() {
             lease.give_back(now);
         }
+    }
+}
+
+impl ResponseBody {
+    /// Whether it is an answer of our own, beside which nothing of the request is sent on.
+    pub fn is_own(&self) -> bool {
+        matches!(self, Self::Own { .. })
     }
 }
 

@@ -1,16 +1,14 @@
 //! One request, top-down: read, match, key, decide, send, respond. The record is written by drop.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::Instant;
 
 use http::header::HeaderValue;
 use http::{Request, Response, request};
-use http_body::Body;
-use hyper::body::Incoming;
 
 use super::body::{Relay, RequestBody, ResponseBody};
+use super::client_body::ClientBody;
 use super::connection::ClientConn;
 use super::error::Fault;
 use super::headers::VERSION_HEADER;
@@ -24,17 +22,17 @@ use crate::routing::table::{Head, Reason};
 /// Answers one request. Never fails: what goes wrong becomes an answer of our own.
 pub(super) async fn serve(
     conn: Rc<ClientConn>,
-    request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, Infallible> {
+    request: Request<ClientBody>,
+) -> Response<ResponseBody> {
     let snapshot = conn.worker.snapshot();
     let busy = Busy::new(&conn, &snapshot.options);
-    Ok(match exchange(busy, snapshot, request).await {
+    match exchange(busy, snapshot, request).await {
         Ok(response) => response,
         Err(refusal) => {
             conn.worker.counters().error(refusal.fault.code);
             refusal.response()
         }
-    })
+    }
 }
 
 /// An answer of our own on its way.
@@ -60,7 +58,7 @@ impl Refusal {
 async fn exchange(
     busy: Busy,
     snapshot: Rc<Snapshot>,
-    request: Request<Incoming>,
+    request: Request<ClientBody>,
 ) -> Result<Response<ResponseBody>, Refusal> {
     let conn = busy.conn.clone();
     let (mut parts, body) = request.into_parts();
@@ -71,7 +69,7 @@ async fn exchange(
         Err(fault) => return Err(refuse(fault, busy, &parts, &Host::new(None))),
     };
 
-    let has_body = !body.is_end_stream();
+    let has_body = !body.has_ended();
     if has_body && let Some(fault) = read::unknown_coding(&parts) {
         return Err(refuse(fault, busy, &parts, &host));
     }

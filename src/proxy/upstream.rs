@@ -8,7 +8,7 @@
 //! [`Scratch`], and what is a body's is copied out of it; a long stretch of data is read into its own
 //! buffer of [`DIRECT_BYTES`] at most, and never copied.
 
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::future::Future;
 use std::io;
 use std::pin::pin;
@@ -37,10 +37,17 @@ impl Default for Scratch {
     }
 }
 
+impl Scratch {
+    /// Whoever holds it must not let another connection be polled.
+    pub fn buffer(&self) -> RefMut<'_, [u8]> {
+        RefMut::map(self.0.borrow_mut(), |buffer| &mut **buffer)
+    }
+}
+
 const SCRATCH_BYTES: usize = 64 << 10;
 /// From so much known data on, it is read to where it stays.
-const DIRECT_FROM_BYTES: u64 = 16 << 10;
-const DIRECT_BYTES: usize = 64 << 10;
+pub(super) const DIRECT_FROM_BYTES: u64 = 16 << 10;
+pub(super) const DIRECT_BYTES: usize = 64 << 10;
 
 pub(super) struct Upstream {
     stream: UpstreamStream,
