@@ -55,7 +55,17 @@ impl ClientBody {
         match self {
             Self::None => Poll::Ready(None),
             Self::Http1(wire) => wire.poll_frame(cx),
-            Self::Http2(incoming) => Pin::new(incoming).poll_frame(cx).map_err(ClientBroken::from),
+            Self::Http2(incoming) => poll_http2(incoming, cx),
         }
+    }
+}
+
+/// What broke off must never look whole, or be answered: of a stream that its client has reset nothing more comes, and
+/// hyper ends its exchange when it has seen this pending. Some resets it takes for the body's end.
+fn poll_http2(incoming: &mut Incoming, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ClientBroken>>> {
+    match Pin::new(&mut *incoming).poll_frame(cx) {
+        Poll::Ready(Some(Err(_))) => Poll::Pending,
+        Poll::Ready(None) if !incoming.is_end_stream() => Poll::Pending,
+        polled => polled.map_err(ClientBroken::from),
     }
 }

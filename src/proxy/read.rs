@@ -1,6 +1,8 @@
 //! What is read of a request before it is decided and sent: its target and host in one form, what makes
 //! it unacceptable, and the JSON body where the key may be in it.
 
+pub(super) mod http2;
+
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::task::Poll;
@@ -193,6 +195,7 @@ pub(super) fn log_head(parts: &request::Parts, host: &Host, conn: &ClientConn) -
     Box::new(AccessRecord {
         time: SystemTime::now(),
         client: conn.peer.ip(),
+        protocol: protocol(parts.version),
         method: parts.method.clone(),
         host: host.value.as_ref().map(|_| host.name().to_owned()),
         path: parts.uri.path().to_owned(),
@@ -214,4 +217,12 @@ pub(super) fn log_head(parts: &request::Parts, host: &Host, conn: &ClientConn) -
         request_id: text("x-request-id"),
         user_agent: text("user-agent"),
     })
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_2 => "HTTP/2",
+        Version::HTTP_11 => "HTTP/1.1",
+        _ => "HTTP/1.0",
+    }
 }
