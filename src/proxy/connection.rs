@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use http::Request;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::http1::{self, Parts};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -24,6 +24,7 @@ use super::headers::Forwarded;
 use super::interim::Interim;
 use super::io::ClientIo;
 use super::serve::serve;
+use super::tunnel::Tunnel;
 use super::worker::{ProxyOptions, Worker};
 use crate::routing::ids::EnvironmentId;
 use crate::telemetry::counters::ErrorCode;
@@ -64,13 +65,16 @@ pub(super) struct ClientConn {
     ended: Cell<Instant>,
     flush_blocked: Cell<bool>,
     stopping: Cell<bool>,
+    /// A switched exchange, until the connection is its own. [`run`] takes it in any case: it holds this.
+    pub tunnel: Cell<Option<Box<Tunnel>>>,
     /// The connection's task.
     waker: RefCell<Option<Waker>>,
 }
 
 /// How a connection's task ended.
-#[derive(PartialEq, Eq)]
 enum End {
+    /// In order: all was said, or it goes on as a tunnel.
+    Finished,
     Closed,
     HeadTimeout,
     /// An idle connection, or a client that took no more bytes.
@@ -100,6 +104,7 @@ impl ClientConn {
             ended: Cell::new(now),
             flush_blocked: Cell::new(false),
             stopping: Cell::new(false),
+            tunnel: Cell::default(),
             waker: RefCell::default(),
             worker,
         })
@@ -202,38 +207,69 @@ impl ClientConn {
 /// Serves one connection to its end.
 pub(super) async fn run(stream: TcpStream, conn: Rc<ClientConn>) {
     let options = conn.worker.snapshot().options.clone();
-    let mut io = TokioIo::new(ClientIo::new(stream, conn.clone()));
+    let io = TokioIo::new(ClientIo::new(stream, conn.clone()));
+    let _held = HeldTunnel(&conn);
     let service = {
         let conn = conn.clone();
         service_fn(move |request: Request<Incoming>| serve(conn.clone(), request))
     };
-    let end = {
-        let mut http = pin!(
-            http1::Builder::new()
-                .max_headers(options.head_fields)
-                .max_header_size(options.head_bytes)
-                .max_buf_size(options.head_bytes.max(MIN_BUFFER_BYTES))
-                .serve_connection(&mut io, service)
-        );
-        let mut timer = pin!(tokio::time::sleep_until(conn.deadline.get().into()));
-        let mut told_to_stop = false;
-        poll_fn(|cx| {
-            conn.remember(cx.waker());
-            if conn.stopping.get() && !told_to_stop {
-                told_to_stop = true;
-                http.as_mut().graceful_shutdown();
+    let mut http = http1::Builder::new()
+        .max_headers(options.head_fields)
+        .max_header_size(options.head_bytes)
+        .max_buf_size(options.head_bytes.max(MIN_BUFFER_BYTES))
+        .serve_connection(io, service);
+    let mut timer = pin!(tokio::time::sleep_until(conn.deadline.get().into()));
+    let mut told_to_stop = false;
+    let end = poll_fn(|cx| {
+        conn.remember(cx.waker());
+        if conn.stopping.get() && !told_to_stop {
+            told_to_stop = true;
+            Pin::new(&mut http).graceful_shutdown();
+        }
+        conn.note_expiry(timer.as_mut(), cx);
+        match Pin::new(&mut http).poll(cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(End::Finished),
+            Poll::Ready(Err(_)) => Poll::Ready(End::Closed),
+            Poll::Pending => conn.rearm(timer.as_mut(), cx),
+        }
+    })
+    .await;
+    let Parts { io, read_buf, .. } = http.into_parts();
+    match end {
+        End::Finished => {
+            if let Some(mut tunnel) = conn.tunnel.take() {
+                tunnel.begin(read_buf);
+                pass_through(tunnel, io.into_inner(), &conn, timer).await;
             }
-            conn.note_expiry(timer.as_mut(), cx);
-            let ended = http.as_mut().poll(cx).is_ready();
-            if ended { Poll::Ready(End::Closed) } else { conn.rearm(timer.as_mut(), cx) }
-        })
-        .await
-    };
-    if end == End::HeadTimeout && !conn.may_be_response() {
-        conn.worker.counters().error(ErrorCode::HeadTimeout);
-        let reply = raw_reply(ErrorCode::HeadTimeout, "the request head did not arrive in time");
-        // Best effort: what the socket's buffer does not take at once is not worth a wait.
-        let _ = io.inner().stream().try_write(&reply);
+        }
+        End::HeadTimeout if !conn.may_be_response() => {
+            conn.worker.counters().error(ErrorCode::HeadTimeout);
+            let reply = raw_reply(ErrorCode::HeadTimeout, "the request head did not arrive in time");
+            // Best effort: what the socket's buffer does not take at once is not worth a wait.
+            let _ = io.inner().stream().try_write(&reply);
+        }
+        End::Closed | End::HeadTimeout | End::Expired => {}
+    }
+}
+
+/// After a switch there are no messages any more. A stop does not touch it: its deadline does.
+async fn pass_through(mut tunnel: Box<Tunnel>, mut client: ClientIo, conn: &ClientConn, mut timer: Pin<&mut Sleep>) {
+    poll_fn(|cx| {
+        conn.note_expiry(timer.as_mut(), cx);
+        match tunnel.poll(cx, &mut client) {
+            Poll::Ready(()) => Poll::Ready(End::Closed),
+            Poll::Pending => conn.rearm(timer.as_mut(), cx),
+        }
+    })
+    .await;
+}
+
+/// Whatever ends the task, an exchange that has switched does not keep its connection, and so itself, alive.
+struct HeldTunnel<'a>(&'a ClientConn);
+
+impl Drop for HeldTunnel<'_> {
+    fn drop(&mut self) {
+        self.0.tunnel.take();
     }
 }
 
