@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use http::header::{CONNECTION, HeaderValue, UPGRADE};
-use http::{Request, Response, StatusCode, request};
+use http::{Request, Response, StatusCode, Version, request};
 use http_body::Body;
 use hyper::body::Incoming;
 
@@ -29,13 +29,19 @@ pub(super) async fn serve(
 ) -> Result<Response<ResponseBody>, Infallible> {
     let snapshot = conn.worker.snapshot();
     let busy = Busy::new(&conn, &snapshot.options);
-    Ok(match exchange(busy, snapshot, request).await {
+    let version = request.version();
+    let mut response = match exchange(busy, snapshot, request).await {
         Ok(response) => response,
         Err(refusal) => {
             conn.worker.counters().error(refusal.fault.code);
             refusal.response()
         }
-    })
+    };
+    let last = conn.worker.shared.is_leaving() && version < Version::HTTP_2;
+    if last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
 }
 
 /// An answer of our own on its way.
