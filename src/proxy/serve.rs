@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Instant;
 
-use http::header::HeaderValue;
-use http::{Request, Response, Version, request};
+use http::header::{CONNECTION, HeaderValue, UPGRADE};
+use http::{Request, Response, StatusCode, Version, request};
 
 use super::body::{Relay, RequestBody, ResponseBody};
 use super::client_body::ClientBody;
@@ -15,6 +15,7 @@ use super::headers::VERSION_HEADER;
 use super::outcome::{Busy, Record};
 use super::read::{self, Host};
 use super::send::{Answer, send};
+use super::tunnel::Tunnel;
 use super::worker::Snapshot;
 use crate::routing::decide::decide;
 use crate::routing::table::{Head, Reason};
@@ -134,7 +135,7 @@ fn refuse(fault: Fault, busy: Busy, parts: &request::Parts, host: &Host) -> Refu
 }
 
 fn respond(answer: Answer, mut record: Record, version_header: bool) -> Response<ResponseBody> {
-    let Answer { head, lease, request } = answer;
+    let Answer { head, mut lease, request } = answer;
     let now = Instant::now();
     record.head(head.status.as_u16(), now);
     record.conn().wait(now, record.agent().spec.exchange.idle_timeout);
@@ -142,7 +143,16 @@ fn respond(answer: Answer, mut record: Record, version_header: bool) -> Response
     if version_header {
         headers.append(VERSION_HEADER, record.version().header.clone());
     }
-    let mut response = Response::new(ResponseBody::Relay(Box::new(Relay::new(lease, request, record, now))));
+    let body = if let Some(protocol) = head.upgrade.filter(|_| head.status == StatusCode::SWITCHING_PROTOCOLS) {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, protocol);
+        let (conn, early) = (record.conn().clone(), lease.upstream().take_input());
+        conn.tunnel.set(Some(Tunnel::new(lease, early, record)));
+        ResponseBody::Own { text: None, _busy: None }
+    } else {
+        ResponseBody::Relay(Box::new(Relay::new(lease, request, record, now)))
+    };
+    let mut response = Response::new(body);
     *response.status_mut() = head.status;
     *response.headers_mut() = headers;
     response

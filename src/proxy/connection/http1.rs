@@ -21,10 +21,11 @@ use http::header::TE;
 use http::{Method, Request};
 use tokio::time::Sleep;
 
-use super::{Client, ClientConn, Opened};
+use super::{Client, ClientConn, LINGER, Opened};
 use crate::proxy::client_body::ClientBody;
 use crate::proxy::error::raw_reply;
 use crate::proxy::serve::serve;
+use crate::proxy::tunnel::Tunnel;
 use crate::telemetry::counters::ErrorCode;
 use answer::{Answer, Asked, Ended};
 use head::{Limits, Refused, RequestHead};
@@ -37,8 +38,8 @@ const IDLE_OUTPUT_BYTES: usize = 4 << 10;
 
 /// A client that is answered before it has sent everything is listened to for so long, and so much, so that it
 /// gets to read the answer: a socket that is closed with bytes unread takes the answer with it.
-const LINGER: Duration = Duration::from_secs(1);
-const LINGER_BYTES: usize = 256 << 10;
+const UNREAD_PATIENCE: Duration = Duration::from_secs(1);
+const UNREAD_BYTES: usize = 256 << 10;
 
 /// Serves the connection to its end; the first head is due at `timer`'s deadline.
 pub(super) async fn run(opened: Opened, client: Rc<Client>, timer: Pin<&mut Sleep>) {
@@ -47,7 +48,7 @@ pub(super) async fn run(opened: Opened, client: Rc<Client>, timer: Pin<&mut Slee
     let wire = Wire::new(opened, conn.clone());
     let limits = Limits { bytes: options.head_bytes, fields: options.head_fields };
     // What was accepted owes a head.
-    let mut http1 = Http1 { conn, wire, timer, limits, partial: Vec::new(), in_head: true, output: Vec::new() };
+    let mut http1 = Http1 { conn, wire, timer, limits, partial: Vec::new(), in_head: true, told_to_stop: false, output: Vec::new() };
     let end = loop {
         let step = match http1.head().await {
             Ok(head) => http1.exchange(head).await,
@@ -78,6 +79,7 @@ struct Http1<'a> {
     partial: Vec<u8>,
     /// Some of a head has been read, or is owed.
     in_head: bool,
+    told_to_stop: bool,
     output: Vec<u8>,
 }
 
@@ -149,10 +151,7 @@ impl Http1<'_> {
         }
         let worker = self.conn.worker.clone();
         loop {
-            // Who has said nothing has nothing to finish.
-            if self.conn.stopping.get() && self.partial.is_empty() {
-                return Poll::Ready(Err(End::Closed));
-            }
+            self.heed_stop();
             let mut scratch = worker.scratch.buffer();
             let Ok(count @ 1..) = ready!(self.wire.poll_read(cx, &mut scratch)) else {
                 return Poll::Ready(Err(End::Closed));
@@ -160,6 +159,17 @@ impl Http1<'_> {
             if let Some(head) = self.take_head(&scratch[..count]).transpose() {
                 return Poll::Ready(head.map_err(End::Refused));
             }
+        }
+    }
+
+    /// At a stop the connection waits for a last request, that may be under way, and not for long.
+    fn heed_stop(&mut self) {
+        if self.conn.stopping.get() && !self.told_to_stop && self.partial.is_empty() {
+            let now = Instant::now();
+            self.told_to_stop = true;
+            // Its end is not the client's fault.
+            self.in_head = false;
+            self.conn.wait(now, LINGER.min(self.conn.deadline.get().saturating_duration_since(now)));
         }
     }
 
@@ -215,17 +225,33 @@ impl Http1<'_> {
         };
         // Nobody took the expiry: there is no one left to wait for.
         let (parts, body) = response.flatten().ok_or(End::Closed)?.into_parts();
+        let tunnel = self.conn.tunnel.take();
         let unasked = self.wire.answer_begins();
         // Of what nobody will read, what is here is passed over, and what is not ends the connection.
-        asked.keep_alive &= !unasked && !self.conn.stopping.get() && (!body.is_own() || self.wire.skip_body());
+        asked.keep_alive &= !unasked && !self.is_last() && (!body.is_own() || self.wire.skip_body());
         let before = std::mem::take(&mut self.output);
         let mut answer = Answer::new(before, &parts, body, asked, &self.conn.worker.date);
         drop(parts);
         let wire = self.wire.clone();
         match self.timed(|_, cx| answer.poll(cx, &wire)).await {
-            Some(Ended::Whole) => self.after(answer),
+            Some(Ended::Whole) => match tunnel {
+                Some(tunnel) => self.pass_through(tunnel).await,
+                None => self.after(answer),
+            },
             Some(Ended::Broken) | None => Err(End::Closed),
         }
+    }
+
+    /// Whether the client is to come back over another connection, to whoever listens then.
+    fn is_last(&self) -> bool {
+        self.conn.stopping.get() || self.conn.worker.shared.is_leaving()
+    }
+
+    /// After a switch there are no messages any more. A stop does not touch it: its deadline does.
+    async fn pass_through(&mut self, mut tunnel: Box<Tunnel>) -> Result<(), End> {
+        tunnel.begin(self.wire.take_input());
+        self.timed(|http1, cx| tunnel.poll(cx, &mut http1.wire.stream())).await;
+        Err(End::Closed)
     }
 
     /// `None`: the client has gone.
@@ -264,8 +290,8 @@ impl Http1<'_> {
 
     /// Says that no more will be written, and reads until the client has understood.
     async fn linger(&mut self) {
-        self.conn.wait(Instant::now(), LINGER);
-        let (worker, mut left) = (self.conn.worker.clone(), LINGER_BYTES);
+        self.conn.wait(Instant::now(), UNREAD_PATIENCE);
+        let (worker, mut left) = (self.conn.worker.clone(), UNREAD_BYTES);
         self.timed(|http1, cx| {
             let _ = ready!(http1.wire.poll_shutdown(cx));
             loop {

@@ -4,7 +4,7 @@
 //! The connection's task and the body of the exchange on it are polled by the same task, and share this. Nothing
 //! is held across polls but what was received: at most one read of the worker's scratch.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
@@ -159,6 +159,11 @@ impl Wire {
             return Pin::new(&mut *stream).poll_write(cx, first);
         }
         Pin::new(&mut *stream).poll_write_vectored(cx, &[io::IoSlice::new(first), io::IoSlice::new(second)])
+    }
+
+    /// The socket itself, for what has no messages.
+    pub(super) fn stream(&self) -> RefMut<'_, TcpStream> {
+        self.stream.borrow_mut()
     }
 
     /// No more will be written.
