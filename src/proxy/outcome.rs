@@ -136,7 +136,7 @@ impl Drop for Record {
         let latency = end.duration_since(self.busy.start);
         // Where the version sent no head, the status in the log is ours and says nothing of its class.
         let class = self.first_byte.map_or(StatusClass::None, |_| StatusClass::of(self.status));
-        let exchange = Exchange { outcome: self.outcome, class, latency, first_byte: self.first_byte };
+        let exchange = Exchange::plain(self.outcome, class, latency, self.first_byte);
         self.version().stats.ended(self.worker(), &exchange);
         if let Some(log) = self.log.take() {
             self.write_log(log, latency);
