@@ -89,7 +89,9 @@ enum Framing {
     Events(Lines),
     Lines(Records),
     /// So many bytes are still read.
-    Document { left: usize },
+    Document {
+        left: usize,
+    },
 }
 
 impl Media {

@@ -119,7 +119,8 @@ fn anthropic() -> Vec<Case> {
 
 fn rpc() -> Vec<Case> {
     vec![
-        case!("a2a_task.sse", A2a, report(5, 3)).ends_with(r#""state":"completed"},"final":true,"kind":"status-update"}}"#),
+        case!("a2a_task.sse", A2a, report(5, 3))
+            .ends_with(r#""state":"completed"},"final":true,"kind":"status-update"}}"#),
         case!("a2a_input_required.sse", A2a, report(3, 2)),
         case!("a2a_failed.sse", A2a, report(4, 2).error()),
         case!("a2a_error.sse", A2a, report(3, 1).error()),

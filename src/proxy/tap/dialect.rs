@@ -23,7 +23,9 @@ const LOOKS: u8 = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tongue {
     /// So many more documents are looked at.
-    Unknown { looks: u8 },
+    Unknown {
+        looks: u8,
+    },
     OpenAi,
     Anthropic,
     A2a,

@@ -44,7 +44,9 @@ pub(super) enum Place {
     /// A2A 1.0 names the kind by a member: `task`, `statusUpdate`.
     Wrapped,
     /// A2A 1.0: `artifactUpdate`, or `message`, by whether it is the last word.
-    Said { last: bool },
+    Said {
+        last: bool,
+    },
     Status,
     State,
 }

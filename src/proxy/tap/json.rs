@@ -63,11 +63,17 @@ enum State {
     /// Between values and signs.
     Between,
     /// Within a string that is wanted, or not.
-    Text { wanted: bool, escaped: bool },
+    Text {
+        wanted: bool,
+        escaped: bool,
+    },
     Scalar(Scalar),
     /// So many levels deep in a container that nobody asked for.
     Skip(u32),
-    SkipText { levels: u32, escaped: bool },
+    SkipText {
+        levels: u32,
+        escaped: bool,
+    },
     /// The document is whole; what follows is passed over.
     Done,
 }
@@ -267,12 +273,7 @@ impl<P: Copy> Scanner<P> {
         self.end_value();
     }
 
-    fn scalar<'a, V: Visitor<Place = P>>(
-        &mut self,
-        bytes: &'a [u8],
-        mut scalar: Scalar,
-        visitor: &mut V,
-    ) -> &'a [u8] {
+    fn scalar<'a, V: Visitor<Place = P>>(&mut self, bytes: &'a [u8], mut scalar: Scalar, visitor: &mut V) -> &'a [u8] {
         for (index, &byte) in bytes.iter().enumerate() {
             if matches!(byte, b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t' | b'"' | b':' | b'{' | b'[') {
                 self.end_scalar(scalar, visitor);
@@ -340,7 +341,9 @@ fn with_digit(number: u64, byte: u8) -> Option<u64> {
 enum StringEnd {
     /// The closing quote.
     At(usize),
-    Later { escaped: bool },
+    Later {
+        escaped: bool,
+    },
 }
 
 /// Where the string ends that `bytes` are in; `escaped`: the byte before them was an escape's backslash.

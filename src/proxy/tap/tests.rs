@@ -181,9 +181,8 @@ fn what_cannot_be_read_is_opaque_and_its_transport_still_tells() {
         (Encoded::Decode, "gzip", &broken),
         (Encoded::Decode, "deflate", &zipped),
     ] {
-        let end = |transport| {
-            report(coded(Media::Events, Dialect::Auto, encoded, coding), bytes.chunks(9), transport).end
-        };
+        let end =
+            |transport| report(coded(Media::Events, Dialect::Auto, encoded, coding), bytes.chunks(9), transport).end;
         assert_eq!(end(Transport::Clean), Some(StreamEnd::Opaque), "{coding} {encoded:?}");
         for (transport, expected) in BREAKS {
             assert_eq!(end(transport), Some(expected), "{coding} {encoded:?}");
