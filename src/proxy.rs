@@ -3,7 +3,8 @@
 //! In reading order: [`listen`] accepts and hands each connection to the worker with the fewest;
 //! [`worker`] is one thread with its own runtime, pools and clock of idleness; [`connection`] drives
 //! one client connection; [`serve`] is one request, top-down, with [`read`] and [`send`] for its phases;
-//! [`upstream`] is a connection to an endpoint, with [`encode`] and [`decode`] for what is said on it.
+//! [`upstream`] is a connection to an endpoint, with [`encode`] and [`decode`] for what is said on it; [`tap`]
+//! reads the answer as it passes, and [`streamed`] is the tap within an exchange.
 //!
 //! The rules of the hot path:
 //!
@@ -32,5 +33,7 @@ mod read;
 mod send;
 mod sending;
 mod serve;
+mod streamed;
+pub mod tap;
 mod upstream;
 pub mod worker;
