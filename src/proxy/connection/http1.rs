@@ -48,7 +48,16 @@ pub(super) async fn run(opened: Opened, client: Rc<Client>, timer: Pin<&mut Slee
     let wire = Wire::new(opened, conn.clone());
     let limits = Limits { bytes: options.head_bytes, fields: options.head_fields };
     // What was accepted owes a head.
-    let mut http1 = Http1 { conn, wire, timer, limits, partial: Vec::new(), in_head: true, told_to_stop: false, output: Vec::new() };
+    let mut http1 = Http1 {
+        conn,
+        wire,
+        timer,
+        limits,
+        partial: Vec::new(),
+        in_head: true,
+        told_to_stop: false,
+        output: Vec::new(),
+    };
     let end = loop {
         let step = match http1.head().await {
             Ok(head) => http1.exchange(head).await,
@@ -109,11 +118,11 @@ impl Http1<'_> {
     /// Before anything is polled: has a wait run out?
     fn note_expiry(&mut self, cx: &mut Context<'_>) {
         while self.timer.as_mut().poll(cx).is_ready() {
-            let deadline = self.conn.deadline.get();
-            if Instant::now() >= deadline {
-                return self.conn.expired.set(true);
+            self.conn.look(Instant::now());
+            if self.conn.expired.get() {
+                return;
             }
-            self.timer.as_mut().reset(deadline.into());
+            self.timer.as_mut().reset(self.conn.next_look().into());
         }
     }
 
@@ -122,9 +131,9 @@ impl Http1<'_> {
         if self.conn.take_expired() {
             return Poll::Ready(());
         }
-        let deadline = self.conn.deadline.get().into();
-        if deadline < self.timer.deadline() || self.timer.is_elapsed() {
-            self.timer.as_mut().reset(deadline);
+        let next = self.conn.next_look().into();
+        if next < self.timer.deadline() || self.timer.is_elapsed() {
+            self.timer.as_mut().reset(next);
             if self.timer.as_mut().poll(cx).is_ready() {
                 cx.waker().wake_by_ref();
             }
