@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn an_allowance_is_a_part_of_what_the_confidence_leaves() {
-        let test = GuardTest::Above { limit: Limit::Rate(0.05), confidence: 0.999 };
+        let test = GuardTest::Above { limit: Limit::Rate(0.05), cap: None, confidence: 0.999 };
         let guard = GuardSpec { metric: Metric::ErrorRate, test };
         let GuardTest::Above { confidence, .. } = Allowance::of_run(2).of(&guard).test else { panic!("the same test") };
         assert!((1.0 - confidence - 0.001 * 0.125 * 0.75).abs() < 1e-12, "{confidence}");
