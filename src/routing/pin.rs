@@ -177,12 +177,8 @@ impl Pins {
             return None;
         }
         let segment = self.segment(key);
-        let new = Pin {
-            place: place.number,
-            created: now,
-            last_used: AtomicU32::new(now),
-            in_flight: AtomicU32::new(0),
-        };
+        let new =
+            Pin { place: place.number, created: now, last_used: AtomicU32::new(now), in_flight: AtomicU32::new(0) };
         let made = match segment.pins.entry(key) {
             Entry::Vacant(entry) => entry.insert(new).downgrade(),
             Entry::Occupied(mut entry) => {
@@ -260,7 +256,6 @@ impl Segment {
 fn add(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
-
 
 #[cfg(test)]
 mod tests;

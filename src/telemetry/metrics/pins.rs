@@ -57,15 +57,16 @@ impl PinCollector {
 
 impl Collector for PinCollector {
     fn desc(&self) -> Vec<&Desc> {
-        let families =
-            [&self.pins, &self.max, &self.bytes, &self.events, &self.tokens, &self.overrides, &self.ids];
+        let families = [&self.pins, &self.max, &self.bytes, &self.events, &self.tokens, &self.overrides, &self.ids];
         families.into_iter().map(Family::desc).collect()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let tokens = TokenEnd::ALL.iter().map(|end| self.tokens.sample(&[end.as_str()], self.total(|c| c.tokens(*end))));
-        let overrides =
-            OverrideEnd::ALL.iter().map(|end| self.overrides.sample(&[end.as_str()], self.total(|c| c.overrides(*end))));
+        let tokens =
+            TokenEnd::ALL.iter().map(|end| self.tokens.sample(&[end.as_str()], self.total(|c| c.tokens(*end))));
+        let overrides = OverrideEnd::ALL
+            .iter()
+            .map(|end| self.overrides.sample(&[end.as_str()], self.total(|c| c.overrides(*end))));
         let ids = IdFault::ALL.iter().map(|fault| self.ids.sample(&[fault.as_str()], self.total(|c| c.ids(*fault))));
         let mut families = vec![
             self.tokens.with(tokens.collect()),
