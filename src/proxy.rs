@@ -21,6 +21,7 @@ mod body;
 mod chunked;
 mod client_body;
 mod connection;
+mod conversation;
 mod decode;
 mod encode;
 mod error;

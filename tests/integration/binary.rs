@@ -5,6 +5,7 @@ mod commands;
 mod completions;
 mod ctl;
 mod durability;
+mod overrides;
 mod process;
 mod run;
 mod signals;
