@@ -16,3 +16,4 @@ mod reload;
 mod rollback;
 mod store;
 mod tunnel;
+mod streams;
