@@ -47,6 +47,7 @@ fn agent(n: usize) -> DesiredAgent {
         split: None,
         exchange: ExchangeSpec::default(),
         conversations: None,
+        streams: StreamSpec::default(),
     };
     let weight = Weight::new(5_000).expect("a share");
     let canary = CanaryShare { version: VersionId::new("1.5.0"), weight, audience: Audience::default() };
