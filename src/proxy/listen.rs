@@ -106,7 +106,8 @@ pub fn start(workers: usize, shared: Arc<Shared>) -> io::Result<DataPlane> {
     let (accepting, closed) = oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let accept = accept_all(Way { inboxes: inboxes.into(), shared }, received, closed);
-    let acceptor_thread = std::thread::Builder::new().name("acceptor".into()).spawn(move || runtime.block_on(accept))?;
+    let acceptor_thread =
+        std::thread::Builder::new().name("acceptor".into()).spawn(move || runtime.block_on(accept))?;
     Ok(DataPlane {
         acceptor: Acceptor(commands),
         accepting: Some(accepting),
@@ -129,7 +130,6 @@ impl Acceptor {
             let _ = closed.await;
         }
     }
-
 }
 
 impl DataPlane {
