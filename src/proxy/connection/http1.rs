@@ -130,7 +130,7 @@ impl Http1 {
 /// Serves the connection to its end; the first head is due at `timer`'s deadline.
 pub(super) async fn run(opened: Opened, client: Rc<Client>, mut timer: Pin<&mut Sleep>) {
     let options = client.worker.snapshot().options.clone();
-    let conn = ClientConn::new(client, timer.deadline().into(), &options);
+    let conn = ClientConn::new(client, false, timer.deadline().into(), &options);
     let http1 = Http1::new(conn.clone());
     let io = TokioIo::new(ClientIo::new(opened, http1.clone()));
     let _held = HeldTunnel(&conn);

@@ -105,7 +105,6 @@ struct Streams {
     live: RefCell<Vec<Option<Stream>>>,
     /// Those places.
     free: RefCell<Vec<usize>>,
-    count: Cell<usize>,
     /// Begun by the service, and about to get its task.
     begun: RefCell<Option<Rc<ClientConn>>>,
     /// Since when there has been none, and for how long there may be none.
@@ -128,7 +127,6 @@ impl Streams {
             client,
             live: RefCell::default(),
             free: RefCell::default(),
-            count: Cell::new(0),
             begun: RefCell::default(),
             idle_since: Cell::new(now),
             idle_patience: Cell::new(options.keep_alive_timeout),
@@ -139,15 +137,14 @@ impl Streams {
 
     /// The exchange of a request that has just arrived.
     fn begin(&self) -> Rc<ClientConn> {
-        let snapshot = self.client.worker.snapshot();
-        let conn = ClientConn::new(self.client.clone(), Instant::now(), &snapshot.options);
+        let options = &self.client.worker.snapshot().options;
+        let conn = ClientConn::new(self.client.clone(), true, Instant::now() + options.head_timeout, options);
         *self.begun.borrow_mut() = Some(conn.clone());
         conn
     }
 
     /// Lists the exchange begun last, and says where.
     fn admit(&self, conn: Rc<ClientConn>) -> usize {
-        self.count.set(self.count.get() + 1);
         let stream = Some(Stream { conn, task: Task::default() });
         let mut live = self.live.borrow_mut();
         if let Some(place) = self.free.borrow_mut().pop() {
@@ -161,9 +158,8 @@ impl Streams {
     fn end(&self, place: usize) {
         let stream = self.live.borrow_mut()[place].take();
         self.free.borrow_mut().push(place);
-        self.count.set(self.count.get() - 1);
         if let Some(stream) = stream
-            && self.count.get() == 0
+            && self.is_idle()
         {
             self.idle_since.set(Instant::now());
             if !self.leaving.get() {
@@ -171,6 +167,10 @@ impl Streams {
             }
             self.look_by(self.idle_until());
         }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.live.borrow().len() == self.free.borrow().len()
     }
 
     fn idle_until(&self) -> Instant {
@@ -199,16 +199,17 @@ impl Streams {
             }
         }
         self.next_look.set(next);
-        if self.count.get() > 0 {
+        if !self.is_idle() {
             return false;
         }
         if self.idle_until() > now {
             self.next_look.set(self.idle_until());
             return false;
         }
-        let over = self.leaving.get();
+        // First it is told; then it is over.
+        let told = self.leaving.get();
         self.leave();
-        over
+        told
     }
 
     /// Has the timer look at `deadline` or before.
