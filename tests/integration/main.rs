@@ -13,3 +13,4 @@ mod prometheus;
 mod reload;
 mod rollback;
 mod store;
+mod upstream_http2;
