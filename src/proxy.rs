@@ -4,7 +4,7 @@
 //! [`worker`] is one thread with its own runtime, pools and clock of idleness; [`connection`] drives
 //! one client connection; [`serve`] is one request, top-down, with [`read`] and [`send`] for its phases;
 //! [`upstream`] is an exchange with an endpoint, over HTTP/1.1 with [`encode`] and [`decode`] for what is said, or on a
-//! stream of HTTP/2.
+//! stream of HTTP/2; [`grpc`] reads how a call ended.
 //!
 //! The rules of the hot path:
 //!
@@ -23,6 +23,7 @@ mod connection;
 mod decode;
 mod encode;
 mod error;
+mod grpc;
 mod headers;
 mod interim;
 mod io;

@@ -228,6 +228,9 @@ impl Relay {
 
     fn pass(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
         self.record.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64);
+        if let Some(trailers) = frame.trailers_ref() {
+            self.record.fields(trailers);
+        }
         // hyper takes nothing after trailers, not even the end.
         if frame.is_trailers() || self.is_end_stream() {
             self.finish();

@@ -2,6 +2,7 @@
 
 mod endpoint;
 mod faults;
+mod grpc;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
