@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method};
 use http_body::Frame;
 
 use super::connection::ClientConn;
 use super::conversation::{self, Turn};
-use super::decode::ResponseHead;
 use super::error::Fault;
+use super::grpc::Call;
 use super::pool::Lease;
 use super::streamed::{Silence, Streamed};
 use super::tap::Transport;
+use super::upstream::Head;
 use super::worker::{ProxyOptions, Snapshot};
 use crate::routing::standing::Keys;
 use crate::routing::table::{Agent, Decision, Reason, Version};
@@ -72,6 +73,8 @@ pub(super) struct Record {
     end: Option<Instant>,
     outcome: Outcome,
     error: Option<ErrorCode>,
+    /// Where it is a gRPC call.
+    pub call: Option<Call>,
     pub bytes_out: u64,
     pub retries: u32,
     /// The answer, where it is tapped.
@@ -94,6 +97,7 @@ impl Record {
             end: None,
             outcome: Outcome::ClientCancel,
             error: None,
+            call: None,
             bytes_out: 0,
             retries: 0,
             streamed: None,
@@ -142,7 +146,7 @@ impl Record {
     }
 
     /// Reads the answer as it passes, where it has anything to say.
-    pub fn tap(&mut self, method: &Method, head: &ResponseHead, lease: &Lease, now: Instant) {
+    pub fn tap(&mut self, method: &Method, head: &Head, lease: &Lease, now: Instant) {
         let upstream = lease.upstream_ref();
         if !upstream.has_ended() {
             let spec = &self.snapshot.table.agents[self.agent].spec.streams;
@@ -178,8 +182,17 @@ impl Record {
     }
 
     fn pass_trailers(&mut self, frame: &Frame<Bytes>) {
-        if let (Some(streamed), Some(fields)) = (&mut self.streamed, frame.trailers_ref()) {
+        let Some(fields) = frame.trailers_ref() else { return };
+        self.fields(fields);
+        if let Some(streamed) = &mut self.streamed {
             streamed.take_fields(&self.snapshot.table.agents[self.agent].spec.streams, fields);
+        }
+    }
+
+    /// The fields of the answer's head or trailers, as they go out.
+    pub fn fields(&mut self, fields: &HeaderMap) {
+        if let Some(call) = &mut self.call {
+            call.read(fields);
         }
     }
 
@@ -188,11 +201,12 @@ impl Record {
         conversation::see_end(self);
         self.end = Some(now);
         let end = self.end_stream(Transport::Clean);
-        self.outcome = match end {
-            Some(StreamEnd::Error) => Outcome::StreamError,
-            Some(StreamEnd::Truncated) => Outcome::Truncated,
-            _ if self.status >= 500 => Outcome::ServerError,
-            _ => Outcome::Success,
+        self.outcome = match (&self.call, end) {
+            (Some(call), _) => call.outcome(self.status),
+            (None, Some(StreamEnd::Error)) => Outcome::StreamError,
+            (None, Some(StreamEnd::Truncated)) => Outcome::Truncated,
+            (None, _) if self.status >= 500 => Outcome::ServerError,
+            (None, _) => Outcome::Success,
         };
     }
 
@@ -235,6 +249,10 @@ impl Drop for Record {
         let latency = end.duration_since(self.busy.start);
         if self.outcome == Outcome::ClientCancel {
             self.cancel();
+        }
+        let unanswered = self.outcome == Outcome::ClientCancel && self.first_byte.is_none();
+        if unanswered && self.call.is_some_and(|call| call.is_overdue(latency)) {
+            self.outcome = Outcome::ResponseTimeout;
         }
         // Where the version sent no head, the status in the log is ours and says nothing of its class.
         let class = self.first_byte.map_or(StatusClass::None, |_| StatusClass::of(self.status));

@@ -4,11 +4,13 @@ mod breach;
 mod commands;
 mod completions;
 mod ctl;
+mod drain;
 mod durability;
 mod overrides;
 mod process;
 mod run;
 mod signals;
+mod takeover;
 mod tokens;
 
 /// A figure for whoever reads the test's output, also where the test passes: the print macros are captured.

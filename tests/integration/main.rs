@@ -17,3 +17,4 @@ mod rollback;
 mod store;
 mod tunnel;
 mod streams;
+mod upstream_http2;
