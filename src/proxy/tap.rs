@@ -28,6 +28,7 @@ mod dialect;
 mod document;
 mod json;
 mod lines;
+mod memo;
 mod reader;
 mod sse;
 #[cfg(test)]
