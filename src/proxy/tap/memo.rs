@@ -16,7 +16,7 @@ const LEAST_BYTES: usize = 32;
 #[derive(Default)]
 pub(super) struct Memo(Option<Box<Beginning>>);
 
-struct Beginning {
+pub(super) struct Beginning {
     bytes: [u8; MEMO_BYTES],
     length: usize,
     /// Where all of it was read already.
