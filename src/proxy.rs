@@ -4,7 +4,8 @@
 //! [`worker`] is one thread with its own runtime, pools and clock of idleness; [`connection`] drives
 //! one client connection, of HTTP/1.1 or HTTP/2; [`serve`] is one request, top-down, with [`read`] and
 //! [`send`] for its phases; [`upstream`] is an exchange with an endpoint, over HTTP/1.1 with [`encode`] and [`decode`]
-//! for what is said, or on a stream of HTTP/2; [`grpc`] reads how a call ended.
+//! for what is said, or on a stream of HTTP/2; [`grpc`] reads how a call ended; [`tunnel`] is what an exchange becomes
+//! that has switched to another protocol.
 //!
 //! The rules of the hot path:
 //!
@@ -35,5 +36,6 @@ mod read;
 mod send;
 mod sending;
 mod serve;
+mod tunnel;
 mod upstream;
 pub mod worker;

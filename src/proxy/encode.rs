@@ -7,7 +7,7 @@
 
 use std::io::Write;
 
-use http::header::{CONTENT_LENGTH, FORWARDED, HOST, HeaderName, HeaderValue, TE};
+use http::header::{CONTENT_LENGTH, FORWARDED, HOST, HeaderName, HeaderValue, TE, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Uri, request};
 
@@ -81,6 +81,8 @@ pub(super) struct RequestHead<'a> {
     pub client_host: Option<&'a HeaderValue>,
     pub forwarded: &'a Forwarded,
     pub framing: RequestFraming,
+    /// What to offer the endpoint to switch to.
+    pub upgrade: Option<&'a HeaderValue>,
 }
 
 impl RequestHead<'_> {
@@ -104,10 +106,14 @@ impl RequestHead<'_> {
             }
             RequestFraming::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
         }
+        if let Some(offer) = self.upgrade {
+            out.extend_from_slice(b"connection: upgrade\r\n");
+            write_field(out, &UPGRADE, offer);
+        }
         out.extend_from_slice(b"\r\n");
     }
 
-    /// The same for HTTP/2, where the host is `:authority` and the framing frames itself.
+    /// The same for HTTP/2, where the host is `:authority`, the framing frames itself, and no protocol is switched.
     pub fn to_http2(&self) -> Request<()> {
         let headers = &self.parts.headers;
         let mut request = Request::new(());

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::Frame;
 use tokio::net::{TcpStream, UnixStream};
 
@@ -37,6 +37,8 @@ pub(super) enum Upstream {
 pub(super) struct Head {
     pub status: StatusCode,
     pub headers: HeaderMap,
+    /// What the endpoint speaks next, where it switches protocols.
+    pub upgrade: Option<HeaderValue>,
 }
 
 /// Why an exchange broke.
@@ -145,6 +147,22 @@ impl Upstream {
     /// Whether other exchanges are on the same connection, which may refuse this one.
     pub fn is_shared(&self) -> bool {
         matches!(self, Self::Http2(_))
+    }
+
+    /// All of the request is with the kernel, or with the connection's task.
+    pub fn has_sent_all(&self) -> bool {
+        match self {
+            Self::Http1(upstream) => upstream.has_sent_all(),
+            Self::Http2(upstream) => upstream.has_sent_all(),
+        }
+    }
+
+    /// What may become a tunnel: a connection of its own.
+    pub fn http1(&mut self) -> Option<&mut Http1> {
+        match self {
+            Self::Http1(upstream) => Some(upstream),
+            Self::Http2(_) => None,
+        }
     }
 
     /// Nothing of the response is left.

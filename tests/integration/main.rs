@@ -14,4 +14,5 @@ mod prometheus;
 mod reload;
 mod rollback;
 mod store;
+mod tunnel;
 mod upstream_http2;

@@ -118,7 +118,7 @@ impl Http2 {
         }
         let bodiless = self.to_head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         self.reading = if bodiless || body.is_end_stream() { Reading::Ended } else { Reading::Body(body) };
-        Head { status, headers }
+        Head { status, headers, upgrade: None }
     }
 
     fn send(&mut self, cx: &mut Context<'_>, body: &mut RequestBody) -> Result<(), Broken> {
@@ -165,6 +165,10 @@ impl Http2 {
                 }
             }
         }
+    }
+
+    pub fn has_sent_all(&self) -> bool {
+        self.unsent.is_none() && self.upload.is_none()
     }
 
     pub fn has_ended(&self) -> bool {
