@@ -115,7 +115,7 @@ impl RequestHead<'_> {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// The same for HTTP/2, where the host is `:authority` and the framing frames itself.
+    /// The same for HTTP/2, where the host is `:authority`, the framing frames itself, and no protocol is switched.
     pub fn to_http2(&self) -> Request<()> {
         let headers = &self.parts.headers;
         let mut request = Request::new(());

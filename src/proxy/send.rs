@@ -254,7 +254,7 @@ async fn until_head(
 }
 
 /// An endpoint may switch to what was offered, once it has the whole request.
-fn check_switch(head: &Head, offer: Option<&HeaderValue>, upstream: &mut Upstream) -> Result<(), Fault> {
+fn check_switch(head: &Head, offer: Option<&HeaderValue>, lease: &Lease) -> Result<(), Fault> {
     if head.status != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(());
     }

@@ -82,8 +82,8 @@ impl Tunnel {
     /// Moves bytes both ways until the tunnel has ended.
     pub fn poll(&mut self, cx: &mut Context<'_>, client: &mut TcpStream) -> Poll<()> {
         let conn = self.record.conn().clone();
-        let Some(endpoint) = self.lease.upstream().switched() else { return Poll::Ready(()) };
-        let endpoint = endpoint.stream();
+        // Only a connection of HTTP/1.1 becomes one.
+        let Some(endpoint) = self.lease.upstream().http1().map(Http1::stream) else { return Poll::Ready(()) };
         let mut scratch = conn.worker.scratch.buffer();
         let mut up = self.up.poll(cx, client, endpoint, &mut scratch);
         let down = self.down.poll(cx, endpoint, client, &mut scratch);

@@ -232,6 +232,21 @@ impl Http1 {
         Poll::Ready(Ok(()))
     }
 
+    /// For a tunnel, which has no messages.
+    pub fn stream(&mut self) -> &mut UpstreamStream {
+        &mut self.stream
+    }
+
+    /// What was received beyond the head.
+    pub fn take_input(&mut self) -> Bytes {
+        std::mem::take(&mut self.input)
+    }
+
+    /// All of the request is with the kernel.
+    pub fn has_sent_all(&self) -> bool {
+        self.sending.ended
+    }
+
     /// Nothing of the response is left.
     pub fn has_ended(&self) -> bool {
         matches!(self.reading, Reading::Ended)
