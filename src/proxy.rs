@@ -3,14 +3,16 @@
 //! In reading order: [`listen`] accepts and hands each connection to the worker with the fewest;
 //! [`worker`] is one thread with its own runtime, pools and clock of idleness; [`connection`] drives
 //! one client connection, of HTTP/1.1 or HTTP/2; [`serve`] is one request, top-down, with [`read`] and
-//! [`send`] for its phases; [`upstream`] is a connection to an endpoint, with [`encode`] and [`decode`] for what is said on it.
+//! [`send`] for its phases; [`upstream`] is an exchange with an endpoint, over HTTP/1.1 with [`encode`] and
+//! [`decode`] for what is said, or on a stream of HTTP/2; [`grpc`] reads how a call ended.
 //!
 //! The rules of the hot path:
 //!
 //! - one snapshot of the table per request; nothing is looked up by name;
 //! - no lock, no cross-thread write: pools, buffers, timers and counters belong to the worker;
-//! - the upstream connection is polled by the task of the client's connection, under HTTP/2 by that of the
-//!   stream, so an exchange is one task and a client that goes away drops both ends at once;
+//! - the upstream connection is polled by the task of the client's connection, or of its stream under HTTP/2, so
+//!   an exchange is one task and a client that goes away drops both ends at once; only HTTP/2 connections to
+//!   endpoints, which are shared, have tasks of their own;
 //! - no timer is armed per request: a connection has one, which looks at the deadline when it fires.
 //!
 //! The proxy reads the table and writes the counters. It knows nothing of the control plane.
@@ -22,6 +24,7 @@ mod connection;
 mod decode;
 mod encode;
 mod error;
+mod grpc;
 mod headers;
 mod interim;
 mod io;

@@ -4,8 +4,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::HeaderMap;
+
 use super::connection::ClientConn;
 use super::error::Fault;
+use super::grpc::Call;
 use super::worker::{ProxyOptions, Snapshot};
 use crate::routing::table::{Agent, Decision, Version};
 use crate::telemetry::access::AccessRecord;
@@ -62,6 +65,8 @@ pub(super) struct Record {
     end: Option<Instant>,
     outcome: Outcome,
     error: Option<ErrorCode>,
+    /// Where it is a gRPC call.
+    pub call: Option<Call>,
     pub bytes_out: u64,
     pub retries: u32,
     /// What only the access log wants; `None` when it is off.
@@ -80,6 +85,7 @@ impl Record {
             end: None,
             outcome: Outcome::ClientCancel,
             error: None,
+            call: None,
             bytes_out: 0,
             retries: 0,
             log: None,
@@ -110,10 +116,21 @@ impl Record {
         self.first_byte = Some(now.duration_since(self.busy.start));
     }
 
+    /// The fields of the answer's head or trailers, as they go out.
+    pub fn fields(&mut self, fields: &HeaderMap) {
+        if let Some(call) = &mut self.call {
+            call.read(fields);
+        }
+    }
+
     /// The whole answer went out.
     pub fn complete(&mut self, now: Instant) {
         self.end = Some(now);
-        self.outcome = if self.status >= 500 { Outcome::ServerError } else { Outcome::Success };
+        self.outcome = match &self.call {
+            Some(call) => call.outcome(self.status),
+            None if self.status >= 500 => Outcome::ServerError,
+            None => Outcome::Success,
+        };
     }
 
     /// An answer of our own took the place of the version's.
@@ -134,6 +151,10 @@ impl Drop for Record {
         let end = self.end.unwrap_or_else(Instant::now);
         self.busy.end = Some(end);
         let latency = end.duration_since(self.busy.start);
+        let unanswered = self.outcome == Outcome::ClientCancel && self.first_byte.is_none();
+        if unanswered && self.call.is_some_and(|call| call.is_overdue(latency)) {
+            self.outcome = Outcome::ResponseTimeout;
+        }
         // Where the version sent no head, the status in the log is ours and says nothing of its class.
         let class = self.first_byte.map_or(StatusClass::None, |_| StatusClass::of(self.status));
         let exchange = Exchange { outcome: self.outcome, class, latency, first_byte: self.first_byte };
