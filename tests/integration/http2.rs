@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::harness::{App, Endpoint, PATIENCE, Wire, eventually, ok};
+use crate::upstream_http2::endpoint::{Endpoint2, fields, response, send};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const EMPTY_SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
@@ -308,9 +309,11 @@ fn large_bodies_pass_unaltered_both_ways() {
 
 #[test]
 fn trailers_pass_both_ways() {
-    let endpoint = Endpoint::start(|mut wire| {
+    let (told, takes_trailers) = mpsc::channel();
+    let endpoint = Endpoint::start(move |mut wire| {
         while let Some(request) = wire.head() {
             assert_eq!(request.header("transfer-encoding"), Some("chunked"), "{request:?}");
+            told.send(request.header("te").map(str::to_owned)).unwrap();
             while wire.chunk_data().is_some() {}
             let mut trailers = String::new();
             while let Some(line) = wire.line().filter(|line| !line.is_empty()) {
@@ -358,6 +361,38 @@ fn trailers_pass_both_ways() {
         assert_eq!(found, expected);
     }
     assert_eq!(app.outcomes("success"), 3.0);
+    let told: Vec<_> = takes_trailers.try_iter().collect();
+    assert_eq!(told, [Some("trailers".to_owned()), Some("trailers".to_owned()), None]);
+}
+
+#[test]
+fn a_grpc_conversation_passes_as_it_goes() {
+    // Answers each message when it comes, and says at the end how it went.
+    let endpoint = Endpoint2::start(|mut call| async move {
+        assert_eq!(call.request.headers()["te"], "trailers");
+        let mut answer = call.head(response(&[("content-type", "application/grpc")]));
+        while let Some(message) = call.request.body_mut().data().await {
+            let message = message.unwrap();
+            call.request.body_mut().flow_control().release_capacity(message.len()).unwrap();
+            send(&mut answer, message).await.unwrap();
+        }
+        answer.send_trailers(fields(&[("grpc-status", "0")])).unwrap();
+    });
+    let app = endpoint.app("");
+    client(async {
+        let mut http2 = Http2::connect(app.proxy).await;
+        let mut request = post("/chat.Chat/Talk");
+        *request.headers_mut() = fields(&[("te", "trailers"), ("content-type", "application/grpc")]);
+        let (answer, mut messages) = http2.begin(request, false).await;
+        messages.send_data("hello".into(), false).unwrap();
+        let mut answer = answer.await.unwrap().into_body();
+        assert_eq!(answer.data().await.unwrap().unwrap(), "hello");
+        messages.send_data("goodbye".into(), true).unwrap();
+        assert_eq!(answer.data().await.unwrap().unwrap(), "goodbye");
+        assert!(answer.data().await.is_none());
+        assert_eq!(answer.trailers().await.unwrap().expect("has trailers")["grpc-status"], "0");
+    });
+    eventually("it is counted", || app.outcomes("success") == 1.0);
 }
 
 /// Tells on the channel when the request is there, and when its client has gone.

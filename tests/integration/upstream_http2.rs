@@ -1,6 +1,6 @@
 //! Endpoints that speak HTTP/2, behind clients of HTTP/1.1: what passes and how, and what connections it takes.
 
-mod endpoint;
+pub mod endpoint;
 mod faults;
 mod grpc;
 
