@@ -163,11 +163,11 @@ fn respond(answer: Answer, mut record: Record, method: &Method, version_header: 
         headers.append(VERSION_HEADER, record.version().header.clone());
     }
     let upgrade = head.upgrade.filter(|_| head.status == StatusCode::SWITCHING_PROTOCOLS);
-    let body = if let (Some(protocol), Some(upstream)) = (upgrade, lease.upstream().http1()) {
+    let body = if let (Some(protocol), Some(_)) = (upgrade, lease.upstream().http1()) {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, protocol);
-        let (conn, early) = (record.conn().clone(), upstream.take_input());
-        conn.tunnel.set(Some(Tunnel::new(lease, early, record)));
+        let conn = record.conn().clone();
+        conn.tunnel.set(Some(Tunnel::new(lease, record)));
         ResponseBody::Own { text: None, _busy: None }
     } else {
         ResponseBody::Relay(Box::new(Relay::new(lease, request, record, now)))

@@ -69,7 +69,7 @@ pub(super) struct Tunnel {
 impl Tunnel {
     pub fn new(mut lease: Lease, record: Record) -> Box<Self> {
         // What the endpoint has sent after its `101`.
-        let early = lease.upstream().switched().map(Http1::take_input).unwrap_or_default();
+        let early = lease.upstream().http1().map(Http1::take_input).unwrap_or_default();
         Box::new(Self { lease, record, up: Way::default(), down: Way::of(early), answered: true })
     }
 
