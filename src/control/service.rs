@@ -6,7 +6,8 @@
 //! table published, revisions with each change.
 //!
 //! `start` takes up what earlier processes left; `orders` says when a change is written and when it takes effect, and
-//! `looks` does so for what guards and time move; `durable` is what is written.
+//! `looks` does so for what guards and time move; `durable` is what is written; `conversations` is what may be ordered
+//! of conversations, and `keep` what becomes of that.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,13 +35,17 @@ use entry::Entry;
 pub(super) use entry::Means;
 use state::{Inner, Shared};
 
+mod conversations;
 mod durable;
 mod entry;
+mod keep;
 mod looks;
 mod orders;
 mod start;
 mod state;
 
+pub use conversations::{Conversation, MigrationDone, VersionConversations};
+pub(super) use keep::{ROUND, second};
 pub use start::StartError;
 
 /// How often a guarded deployment is looked at when no outcome rings for it: windows move on by themselves.

@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Notify;
 
+use super::conversations::Conversations;
 use super::durable::{Book, Left, Runs};
 use super::state::{self, Inner, Numbered, Shared};
 use super::{Control, adopt};
 use crate::control::agent::AgentRollout;
+use crate::control::checkpoint::{self, TakenUp as Found};
 use crate::control::feed::Feed;
 use crate::control::model::{Actor, AgentIntent, AgentKey, Intent, Moment};
 use crate::control::persist::{self, Kept};
@@ -19,7 +21,10 @@ use crate::control::store::memory::Memory;
 use crate::control::store::{Store, StoreError};
 use crate::control::writer::{Writer, WriterThread, ready};
 use crate::routing::compile::{Rejection, compile_first};
+use crate::routing::ids::{AgentId, EnvironmentId, VersionId};
+use crate::routing::pin::{PinSecret, Pins, SharedPins};
 use crate::routing::table::RoutingTable;
+use crate::telemetry::checkpoints::CheckpointFigures;
 use crate::telemetry::commits::CommitFigures;
 use crate::telemetry::stats::StatsRegistry;
 
@@ -45,7 +50,7 @@ impl Control {
         let (store, figures) = (Arc::new(Memory::default()), CommitFigures::default());
         let started = Writer::in_place(store.clone(), figures).map_err(StartError::from).and_then(|writer| {
             let taken = TakenUp::new(store, &writer, intent, &registry, now)?;
-            Ok(taken.run(writer, registry, now))
+            Ok(taken.run(writer, registry, None, now))
         });
         started.map_err(|error| match error {
             StartError::Rejected(rejections) => rejections,
@@ -64,7 +69,7 @@ impl Control {
         let first = Writer::in_place(store.clone(), figures.clone())?;
         let taken = TakenUp::new(store.clone(), &first, intent, &registry, now)?;
         let (writer, thread) = Writer::start(store, figures)?;
-        let (control, reconciler) = taken.run(writer, registry, now);
+        let (control, reconciler) = taken.run(writer, registry, Some(CheckpointFigures::default()), now);
         Ok((control, reconciler, thread))
     }
 }
@@ -78,6 +83,8 @@ struct TakenUp {
     store: Arc<dyn Store>,
     runs: Runs,
     server: Option<Arc<PrometheusServer>>,
+    pins: SharedPins,
+    found: Found,
 }
 
 impl TakenUp {
@@ -105,13 +112,18 @@ impl TakenUp {
             live: Vec::new(),
             unpublished: false,
             retry: None,
+            conversations: Conversations { migrations: std::mem::take(&mut kept.migrations) },
             feed: Feed::default(),
         };
+        let (secret, new_secret) = checkpoint::secret(&*store)?;
+        let (pins, found) = taken_up_pins(&*store, secret, &rollouts);
+        inner.conversations.resume(&pins);
         let changes = inner.number(changes, now);
         state::note(&mut rollouts, &changes);
 
         let mut write = runs.write(&changes, now);
         write.documents.push(persist::instance(runs.starts()));
+        write.aside.extend(new_secret);
         write.records.insert(0, persist::record_start(by.clone(), runs.starts(), now));
         let Kept { agents, layouts, .. } = std::mem::take(&mut kept);
         let gone = agents.into_iter().filter(|(key, _)| !rollouts.contains_key(key)).collect();
@@ -119,11 +131,20 @@ impl TakenUp {
         if let Some(Err(error)) = ready(&mut writer.ask(write)) {
             return Err(error.into());
         }
-        Ok(Self { inner, table, rollouts, changes, store, runs, server: intent.prometheus })
+        Ok(Self { inner, table, rollouts, changes, store, runs, server: intent.prometheus, pins, found })
     }
 
-    fn run(self, writer: Writer, registry: Arc<StatsRegistry>, now: Moment) -> (Control, Reconciler) {
-        let Self { inner, table, rollouts, changes, store, runs, server } = self;
+    fn run(
+        self,
+        writer: Writer,
+        registry: Arc<StatsRegistry>,
+        checkpoints: Option<CheckpointFigures>,
+        now: Moment,
+    ) -> (Control, Reconciler) {
+        let Self { inner, table, rollouts, changes, store, runs, server, pins, found } = self;
+        if let Some(checkpoints) = &checkpoints {
+            checkpoints.started(found.pins, found.left_out, found.unreadable);
+        }
         let shared = Shared {
             inner: Mutex::new(inner),
             table: Arc::new(ArcSwap::from_pointee(table)),
@@ -131,7 +152,10 @@ impl TakenUp {
             server: Arc::new(ArcSwapOption::new(server)),
             outside: Arc::default(),
             changed: Notify::new(),
-            book: Book { store, writer, runs },
+            pins,
+            keep: Notify::new(),
+            drains: Mutex::default(),
+            book: Book { store, writer, runs, checkpoints },
             turn: Arc::default(),
         };
         let control = Control(Arc::new(shared));
@@ -143,4 +167,20 @@ impl TakenUp {
         told.log();
         (control.clone(), Reconciler::new(control))
     }
+}
+
+/// The table of pins with what the store has of it. What it may hold at most is the configuration's to say, later.
+fn taken_up_pins(
+    store: &dyn Store,
+    secret: PinSecret,
+    rollouts: &BTreeMap<AgentKey, AgentRollout>,
+) -> (SharedPins, Found) {
+    let pins = Pins::new(secret, usize::MAX);
+    let knows = |environment: &EnvironmentId, agent: &AgentId, version: &VersionId| {
+        let rollout = rollouts.get(&AgentKey { environment: environment.clone(), agent: agent.clone() });
+        let holds = |rollout: &AgentRollout| rollout.spec.conversations.is_some() && rollout.spec.versions.contains_key(version);
+        rollout.is_some_and(holds)
+    };
+    let found = checkpoint::take_up(store, &pins, knows);
+    (pins, found)
 }
