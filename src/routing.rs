@@ -5,12 +5,14 @@
 
 pub mod bucket;
 pub mod compile;
+pub mod conversation;
 pub mod decide;
 pub mod ids;
 pub mod key;
 pub mod layout;
 pub mod matcher;
 pub mod parse;
+pub mod pin;
 pub mod segment;
 pub mod spec;
 pub mod split;

@@ -91,6 +91,7 @@ fn table(key: &str, scheme: Scheme) -> RoutingTable {
         rules: vec![],
         split: None,
         exchange: ExchangeSpec::default(),
+        conversations: None,
     };
     let audience = Audience { include: vec![], exclude: vec![SegmentId::new("staff")] };
     let weight = Weight::new(5_000).expect("a share");

@@ -58,6 +58,7 @@ pub fn an_agent() -> AgentSpec {
         rules: vec![],
         split: None,
         exchange: ExchangeSpec::default(),
+        conversations: None,
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use super::conversation::{ConversationSpec, PinPolicy, ResponseId, TokenPlace};
 use super::ids::{AgentId, EnvironmentId, SegmentId, VersionId, Weight};
 
 /// Everything that a routing table is made of.
@@ -63,6 +64,8 @@ pub struct AgentSpec {
     /// A standing split without a deployment; `None`: all to stable.
     pub split: Option<SplitSpec>,
     pub exchange: ExchangeSpec,
+    /// `None`: every request is decided by itself.
+    pub conversations: Option<ConversationSpec>,
 }
 
 /// All present parts must hold.

@@ -4,7 +4,7 @@
 //! and header values. A request takes one snapshot and never looks anything up by name.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderValue, Method};
@@ -12,8 +12,9 @@ use http::{HeaderMap, HeaderValue, Method};
 use super::bucket::Bucketer;
 use super::ids::{AgentId, EnvironmentId, SegmentId, VersionId};
 use super::matcher::Matcher;
+use super::pin::{Pins, Seat};
 use super::segment::Segment;
-use super::spec::{AgentSpec, Attribute, CanaryShare, EndpointAddress, Notes};
+use super::spec::{AgentSpec, Attribute, CanaryShare, ConversationSpec, EndpointAddress, Notes};
 use super::split::Split;
 use crate::telemetry::stats::{AgentStats, VersionStats};
 
@@ -52,6 +53,8 @@ pub struct Agent {
     pub exclude: Vec<usize>,
     pub split: Split,
     pub segments: Vec<(SegmentId, Segment)>,
+    /// Where its conversations sit; made at the first one, for compiling knows no pins.
+    pub(super) seat: OnceLock<Seat>,
 }
 
 impl Agent {
@@ -60,6 +63,12 @@ impl Agent {
     }
     pub fn environment(&self) -> &EnvironmentId {
         &self.spec.environment
+    }
+
+    /// What it says of conversations, and where they sit. `None` where it has none.
+    pub fn conversations(&self, pins: &Pins) -> Option<(&ConversationSpec, &Seat)> {
+        let spec = self.spec.conversations.as_ref()?;
+        Some((spec, self.seat.get_or_init(|| Seat::new(pins, self, spec))))
     }
 }
 

@@ -54,6 +54,7 @@ pub(super) fn check(id: AgentId, agent: file::Agent, scope: &mut Scope<'_, '_>) 
         rules: if scope.is_damaged("rules") { vec![] } else { rules(agent.rules.unwrap_or_default()) },
         split: agent.split.filter(|_| !scope.is_damaged("split")).map(split),
         exchange,
+        conversations: None,
     };
     let intent = AgentIntent { spec: Arc::new(spec), deployment: deployment.flatten(), health: health.into() };
     Some(Checked { intent, share })

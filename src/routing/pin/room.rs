@@ -1,0 +1,133 @@
+//! Room in the table: who goes when it is full, and who has stayed too long.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{Pin, PinKey, Pins, SEGMENTS, Second, Segment, add};
+
+/// Of one segment's idle pins this part goes at a time.
+const EVICTED_PART: usize = 32;
+
+/// What the map itself needs for a pin, beside the pin.
+const CONTROL_BYTES: usize = 1;
+
+/// How the table stands, and what has happened in it since the process began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PinStats {
+    pub pins: usize,
+    pub max: usize,
+    /// Held by the table, also where no pin is yet.
+    pub bytes: usize,
+    pub made: u64,
+    pub found: u64,
+    /// Unused for longer than their time to live.
+    pub expired: u64,
+    /// To make room for others.
+    pub evicted: u64,
+    /// Their version is gone or was rolled back.
+    pub dropped: u64,
+    /// Turns over, under `upgrade_at_turn`.
+    pub turned: u64,
+    /// Migrated to another version.
+    pub moved: u64,
+    /// Not made, for every pin was in use.
+    pub refused: u64,
+}
+
+impl Pins {
+    pub fn stats(&self) -> PinStats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        // The map's capacity is seven eighths of the room that it takes.
+        let room: usize = self.segments.iter().map(|segment| segment.pins.capacity() / 7 * 8).sum();
+        let events = &self.events;
+        PinStats {
+            pins: self.len(),
+            max: self.max.load(Ordering::Relaxed),
+            bytes: room * (size_of::<(PinKey, Pin)>() + CONTROL_BYTES) + SEGMENTS * size_of::<Segment>(),
+            made: read(&events.made),
+            found: read(&events.found),
+            expired: read(&events.expired),
+            evicted: read(&events.evicted),
+            dropped: read(&events.dropped),
+            turned: read(&events.turned),
+            moved: read(&events.moved),
+            refused: read(&events.refused),
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Forgets pins that have stayed too long, in the next `segments` of the table. To be called now and then: a
+    /// pin whose client never comes back is found by nobody else.
+    pub fn sweep(&self, segments: usize, now: Second) {
+        if self.is_empty() {
+            return;
+        }
+        let places = self.names.all();
+        for _ in 0..segments.min(SEGMENTS) {
+            let next = self.next_swept.fetch_add(1, Ordering::Relaxed);
+            let has_expired = |pin: &Pin| {
+                let ttl = places.get(pin.place as usize).map_or(Second::MAX, |place| place.agent.ttl());
+                !pin.is_busy() && pin.idle_for(now) > ttl
+            };
+            self.remove_where(&self.segments[next % SEGMENTS], has_expired, &self.events.expired);
+        }
+    }
+
+    /// Removes pins of a segment, and says how many.
+    pub(super) fn remove_where(&self, segment: &Segment, goes: impl Fn(&Pin) -> bool, event: &AtomicU64) -> usize {
+        let mut removed = 0;
+        segment.pins.retain(|_, pin| {
+            let goes = goes(pin);
+            if goes {
+                self.left(pin);
+                removed += 1;
+            }
+            !goes
+        });
+        if removed > 0 {
+            segment.changed.store(true, Ordering::Relaxed);
+            self.taken.fetch_sub(removed, Ordering::Relaxed);
+            event.fetch_add(removed as u64, Ordering::Relaxed);
+        }
+        removed
+    }
+
+    /// Takes room for one pin, evicting others if need be. False where all are in use.
+    pub(super) fn take_room(&self) -> bool {
+        let max = self.max.load(Ordering::Relaxed);
+        let one_more = |taken: usize| (taken < max).then_some(taken + 1);
+        for _ in 0..=SEGMENTS {
+            if self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok() {
+                return true;
+            }
+            let victim = self.next_victim.fetch_add(1, Ordering::Relaxed) % SEGMENTS;
+            self.evict_oldest(&self.segments[victim]);
+        }
+        false
+    }
+
+    fn evict_oldest(&self, segment: &Segment) {
+        let idle = segment.pins.iter().filter(|pin| !pin.is_busy());
+        let mut idle: Vec<_> = idle.map(|pin| (pin.last_used.load(Ordering::Relaxed), *pin.key())).collect();
+        if idle.is_empty() {
+            return;
+        }
+        let count = idle.len().div_ceil(EVICTED_PART);
+        idle.select_nth_unstable(count - 1);
+        for (last_used, key) in idle.into_iter().take(count) {
+            let is_still_idle = |_: &PinKey, pin: &Pin| !pin.is_busy() && pin.idle_for(last_used) == 0;
+            if let Some((_, pin)) = segment.pins.remove_if(&key, is_still_idle) {
+                segment.changed.store(true, Ordering::Relaxed);
+                self.left(&pin);
+                self.taken.fetch_sub(1, Ordering::Relaxed);
+                add(&self.events.evicted);
+            }
+        }
+    }
+}
