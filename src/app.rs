@@ -1,6 +1,6 @@
 //! The only wiring: threads, sockets, reload, stop.
 //!
-//! Threads: `worker-N` and `acceptor` (data plane), `control` (reconciler, admin side, reload), `store` (commits).
+//! Threads: `worker-N` and `acceptor` (data plane), `control` (reconciler, keeper of conversations, admin side, reload), `store` (commits).
 //! The data plane is stopped first and the control plane last, so that probes answer and figures can be
 //! scraped while exchanges drain.
 
@@ -21,6 +21,7 @@ use crate::admin::auth::Auth;
 use crate::admin::tokens::{file::TokenFile, live::LiveTokens};
 use crate::admin::{self, AdminState, Answers, DeploymentForm, Followers};
 use crate::config::{self, AccessLogConfig, Config, Limits};
+use crate::control::keeper::Keeper;
 use crate::control::reconcile::Reconciler;
 use crate::control::service::{Control, StartError};
 use crate::control::store::redb::Redb;
@@ -31,6 +32,7 @@ use crate::ready::{Readiness, ReadyGuard};
 use crate::routing::compile::Rejection;
 use crate::routing::table::SharedTable;
 use crate::telemetry::access::{AccessLog, AccessTarget};
+use crate::telemetry::checkpoints::CheckpointFigures;
 use crate::telemetry::commits::CommitFigures;
 use crate::telemetry::counters::ProxyCounters;
 use crate::telemetry::metrics::Metrics;
@@ -99,6 +101,9 @@ pub fn start(config: Config, file: Option<PathBuf>) -> anyhow::Result<Running> {
         metrics.set_access_log(log.counters());
     }
     for collector in commits.iter().flat_map(CommitFigures::collectors) {
+        metrics.register(collector)?;
+    }
+    for collector in control.checkpoints().into_iter().flat_map(CheckpointFigures::collectors) {
         metrics.register(collector)?;
     }
     let (listeners, bound) = Listeners::bind(&config.listeners)?;
@@ -181,6 +186,7 @@ fn start_control_plane(
     let (stop, stopped) = watch::channel(false);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
     // Inside the runtime, so that what the watch and the signal need is there before `start` returns.
+    let keeper = Keeper::new(state.control.clone());
     let reloader = reloader.map(|reloader| runtime.block_on(async { reloader.armed() })).transpose()?;
     let work = async move {
         let admin_socket = match TcpListener::from_std(admin_socket) {
@@ -193,7 +199,7 @@ fn start_control_plane(
                 reloader.run(stopped.clone()).await;
             }
         };
-        tokio::join!(reconciler.run(stopped.clone()), admin, reload);
+        tokio::join!(reconciler.run(stopped.clone()), keeper.run(stopped.clone()), admin, reload);
     };
     let thread = std::thread::Builder::new().name("control".into()).spawn(move || runtime.block_on(work))?;
     Ok(ControlPlane { stop, thread, writer })
@@ -214,6 +220,8 @@ fn metrics(
     metrics.set_outside(control.outside().clone());
     let table = control.table().clone();
     metrics.set_table_source(Box::new(move || figures::of_table(&table.load())));
+    let conversations = control.clone();
+    metrics.set_conversation_source(Box::new(move || figures::of_conversations(&conversations)));
     let control = control.clone();
     metrics.set_deployment_source(Box::new(move || figures::of_deployments(&control)));
     metrics

@@ -8,7 +8,7 @@
 //! Both are written aside: they are no news to those who follow the store. A document of pins is no state that an
 //! operator ordered, so one that cannot be read costs its pins and nothing else: it is told, and left out.
 //!
-//! A million pins are 28 MB, in [`SEGMENTS`] documents of which those are written that have changed, at most
+//! A million pins are 28 MB, in 256 documents of which those are written that have changed, at most
 //! [`CHUNK_BYTES`] and one document's rest in a commit. A process that is killed loses what changed since.
 
 use std::collections::HashMap;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use super::persist::Written;
 use super::store::{Documents, StoreError};
 use crate::routing::ids::{AgentId, EnvironmentId, VersionId};
-use crate::routing::pin::{PinKey, PinRecord, PinSecret, Pins, Place, SEGMENTS};
+use crate::routing::pin::{PinKey, PinRecord, PinSecret, Pins, Place};
 
 /// What one commit writes of pins: little enough that a rollback behind it hardly waits.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -81,7 +81,10 @@ pub fn take_up(
             let segment = key.strip_prefix(PINS).and_then(|number| number.parse().ok());
             let stored = decode(&document.value);
             let (Some(segment), Ok(stored)) = (segment, stored) else {
-                tracing::warn!(key, "a document of conversations cannot be read: those begin anew; is it of another release?");
+                tracing::warn!(
+                    key,
+                    "a document of conversations cannot be read: those begin anew; is it of another release?"
+                );
                 taken.unreadable += 1;
                 segment.into_iter().for_each(|segment| pins.mark_changed(segment));
                 continue;

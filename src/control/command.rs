@@ -172,7 +172,9 @@ pub enum Refusal {
     StandingSplit,
     #[error("the agent holds no conversations to a version: the file has no `conversations` for it")]
     NoConversations,
-    #[error("the deployment of version {version} is {state}, so it may not serve; retry it first, or name another version")]
+    #[error(
+        "the deployment of version {version} is {state}, so it may not serve; retry it first, or name another version"
+    )]
     Barred { version: VersionId, state: &'static str },
     #[error("migration {id} from {from} to {to} is under way; wait for its end, or cancel it first")]
     Migrating { id: String, from: VersionId, to: VersionId },

@@ -38,7 +38,8 @@ impl Load {
 /// Follows the tables.
 #[derive(Default)]
 pub struct Drains {
-    /// Those of the table that was looked at last.
+    /// Of the table that was looked at last, and its agents.
+    epoch: u64,
     agents: Vec<Arc<Agent>>,
     since: BTreeMap<AgentKey, BTreeMap<VersionId, Moment>>,
 }
@@ -52,9 +53,15 @@ impl Drains {
         load: impl Fn(&Agent, usize) -> Load,
         now: Moment,
     ) -> Vec<(AgentKey, VersionId)> {
-        self.follow(table, now);
+        // Where many agents have nothing to do with it, a table that was seen costs next to nothing.
+        if table.epoch != self.epoch {
+            self.follow(table, now);
+        }
         let mut drained = Vec::new();
         for agent in &table.agents {
+            if agent.spec.conversations.is_none() && self.since.is_empty() {
+                continue;
+            }
             let key = AgentKey::of(&agent.spec);
             for index in (0..agent.versions.len()).filter(|index| !is_served(agent, *index)) {
                 let version = &agent.versions[index].id;
@@ -75,6 +82,7 @@ impl Drains {
 
     /// Begins for what has left the split, and ends for what came back or is gone.
     fn follow(&mut self, table: &RoutingTable, now: Moment) {
+        self.epoch = table.epoch;
         let before = std::mem::replace(&mut self.agents, table.agents.clone());
         let on_the_way_out = |key: &AgentKey, version: &VersionId| {
             let agent = table.agent(key.environment.as_str(), key.agent.as_str())?;
@@ -106,6 +114,7 @@ impl Drains {
         if let Some(versions) = self.since.get_mut(key) {
             versions.remove(version);
         }
+        self.since.retain(|_, versions| !versions.is_empty());
     }
 
     /// What is draining of an agent, with what is left now.
@@ -118,8 +127,9 @@ impl Drains {
         since.into_iter().flatten().filter_map(draining).collect()
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.since.is_empty()
+    /// The agents that have versions which are draining.
+    pub fn agents(&self) -> impl Iterator<Item = &AgentKey> {
+        self.since.keys()
     }
 }
 

@@ -17,8 +17,9 @@ use super::model::{Actor, AgentKey, Moment};
 use crate::routing::ids::{VersionId, Weight};
 
 mod check;
+mod words;
 
-pub use check::{MigrationRequest, RequestedMode};
+pub use check::{MigrationRequest, RequestedMode, overdue};
 
 /// How many ended migrations an agent remembers; the oldest goes first.
 pub const MIGRATIONS_REMEMBERED: usize = 32;

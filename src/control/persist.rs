@@ -21,7 +21,7 @@ use super::agent::{AgentRollout, AgentState};
 use super::audit::Entry;
 use super::change::Change;
 use super::command::Order;
-use super::migration::{Migration, MigrationId};
+use super::migration::{Migration, MigrationId, Mode};
 use super::model::{Actor, AgentKey, Breach, DeploymentId, Moment};
 use super::store::{Document, Documents, StoreError};
 use crate::routing::ids::{AgentId, EnvironmentId, VersionId};
@@ -203,7 +203,18 @@ pub fn record_migration(
 ) -> Entry {
     let facts = |migration: &Migration| {
         let Migration { id, from, to, mode, total, progress, state, .. } = migration;
-        json!({ "id": id, "from": from, "to": to, "mode": mode.as_str(), "total": total, "progress": progress, "state": state })
+        // Of a list, how many it has is enough.
+        let pace = if let Mode::Gradual(pace) = mode { json!(pace) } else { Value::Null };
+        json!({
+            "id": id,
+            "from": from,
+            "to": to,
+            "mode": mode.as_str(),
+            "pace": pace,
+            "total": total,
+            "progress": progress,
+            "state": state,
+        })
     };
     Entry {
         before: before.map_or(Value::Null, facts),

@@ -6,8 +6,8 @@
 //! table published, revisions with each change.
 //!
 //! `start` takes up what earlier processes left; `orders` says when a change is written and when it takes effect, and
-//! `looks` does so for what guards and time move; `durable` is what is written; `conversations` is what may be ordered
-//! of conversations, and `keep` what becomes of that.
+//! `looks` does so for what guards and time move; `durable` is what is written; `conversations` and `migrations` are
+//! what may be seen and ordered of conversations, and `keep` what becomes of that.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,12 +40,14 @@ mod durable;
 mod entry;
 mod keep;
 mod looks;
+mod migrations;
 mod orders;
 mod start;
 mod state;
 
-pub use conversations::{Conversation, MigrationDone, VersionConversations};
-pub(super) use keep::{ROUND, second};
+pub use conversations::{Conversation, VersionConversations};
+pub(super) use keep::ROUND;
+pub use migrations::MigrationDone;
 pub use start::StartError;
 
 /// How often a guarded deployment is looked at when no outcome rings for it: windows move on by themselves.
@@ -219,6 +221,8 @@ fn adopt(
     (changes, rollouts)
 }
 
+#[cfg(test)]
+mod conversation_tests;
 #[cfg(test)]
 mod order_tests;
 #[cfg(test)]

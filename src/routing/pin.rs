@@ -20,6 +20,7 @@ use super::ids::{AgentId, EnvironmentId, VersionId};
 
 mod hold;
 mod key;
+mod look;
 mod manage;
 mod place;
 mod room;
@@ -165,12 +166,8 @@ impl Pins {
             return None;
         }
         let segment = self.segment(key);
-        let new = Pin {
-            place: place.number,
-            created: now,
-            last_used: AtomicU32::new(now),
-            in_flight: AtomicU32::new(0),
-        };
+        let new =
+            Pin { place: place.number, created: now, last_used: AtomicU32::new(now), in_flight: AtomicU32::new(0) };
         let made = match segment.pins.entry(key) {
             Entry::Vacant(entry) => entry.insert(new).downgrade(),
             Entry::Occupied(mut entry) => {
@@ -248,4 +245,3 @@ impl Segment {
 fn add(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
-

@@ -16,11 +16,11 @@ pub struct CheckpointFigures {
 impl Default for CheckpointFigures {
     fn default() -> Self {
         let results = Opts::new(
-            "pointsman_conversation_checkpoints_total",
+            "pointsman_pins_checkpoints_total",
             "Times that changed conversations were written to the store, by how it ended.",
         );
         let taken_up = Opts::new(
-            "pointsman_conversations_taken_up",
+            "pointsman_pins_taken_up",
             "What the start found in the store: conversations taken up, those left out (their version is gone), and \
              documents that could not be read.",
         );
@@ -28,7 +28,7 @@ impl Default for CheckpointFigures {
         // Constant names that every unit test of control makes.
         let figures = Self {
             results: IntCounterVec::new(results, &["result"]).expect("a sound name"),
-            newest: Gauge::new("pointsman_conversation_checkpoint_timestamp_seconds", newest).expect("a sound name"),
+            newest: Gauge::new("pointsman_pins_checkpoint_timestamp_seconds", newest).expect("a sound name"),
             taken_up: IntGaugeVec::new(taken_up, &["what"]).expect("a sound name"),
         };
         for result in ["success", "failure"] {

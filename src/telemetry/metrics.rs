@@ -7,9 +7,10 @@
 //! Bound on series: the first [`MAX_LABELLED`] versions that served anything have series of their own, and
 //! keep them until they are gone; later ones add to `agent="_other",version="_other"` of their environment.
 //! A version costs at most 66 request counters (in practice under ten), two histograms of 22 and a gauge.
-//! Gauges of weights, deployments and guards are cut off at the same number, in label order.
+//! Gauges of weights, deployments, guards and conversations are cut off at the same number, in label order.
 
 mod bound;
+mod conversations;
 mod deployments;
 mod family;
 mod instance;
@@ -92,11 +93,24 @@ pub struct RollbackCount {
     pub count: u64,
 }
 
+/// What the scrape shows of the conversations of one version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConversationFigures {
+    pub labels: VersionLabels,
+    /// Conversations, and responses in flight that belong to one; `None` where the version never had any.
+    pub held: Option<(u64, u64)>,
+    /// Of a version that gets no more new traffic: conversations and responses that are left.
+    pub draining: Option<(u64, u64)>,
+    /// While a migration moves conversations away: how many are still to go.
+    pub to_migrate: Option<u64>,
+}
+
 /// Everything that `/metrics` shows.
 pub struct Metrics {
     registry: Registry,
     table: Arc<Source<TableFigures>>,
     deployments: Arc<Source<Vec<DeploymentFigures>>>,
+    conversations: Arc<Source<Vec<ConversationFigures>>>,
     access: Arc<Mutex<Option<Arc<AccessCounters>>>>,
     outside: Arc<Mutex<Option<Arc<OutsideCounters>>>>,
 }
@@ -112,10 +126,10 @@ impl Metrics {
         proxy: Arc<[ProxyCounters]>,
         limit: usize,
     ) -> Self {
-        let (table, deployments) = (Arc::default(), Arc::default());
+        let (table, deployments, conversations) = (Arc::default(), Arc::default(), Arc::default());
         let (access, outside) = (Arc::default(), Arc::default());
-        let metrics = Self { registry: Registry::new(), table, deployments, access, outside };
-        let own: [Box<dyn Collector>; 5] = [
+        let metrics = Self { registry: Registry::new(), table, deployments, conversations, access, outside };
+        let own: [Box<dyn Collector>; 6] = [
             Box::new(versions::VersionCollector::new(stats, limit)),
             Box::new(instance::InstanceCollector::new(instance::Sources {
                 reloads,
@@ -125,6 +139,7 @@ impl Metrics {
                 limit,
             })),
             Box::new(deployments::DeploymentCollector::new(metrics.deployments.clone(), limit)),
+            Box::new(conversations::ConversationCollector::new(metrics.conversations.clone(), limit)),
             Box::new(outside::OutsideCollector::new(metrics.outside.clone())),
             Box::new(prometheus::process_collector::ProcessCollector::for_self()),
         ];
@@ -148,6 +163,11 @@ impl Metrics {
     /// Where the deployments' figures come from. Called at each scrape; must not call back into `Metrics`.
     pub fn set_deployment_source(&self, source: Box<dyn Fn() -> Vec<DeploymentFigures> + Send + Sync>) {
         self.deployments.set(source);
+    }
+
+    /// Where the figures of conversations come from. Called at each scrape; must not call back into `Metrics`.
+    pub fn set_conversation_source(&self, source: Box<dyn Fn() -> Vec<ConversationFigures> + Send + Sync>) {
+        self.conversations.set(source);
     }
 
     /// The access log's counts, where one is written. Replaces those of an earlier log.

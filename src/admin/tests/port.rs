@@ -13,7 +13,7 @@ use crate::admin::auth::Auth;
 use crate::admin::idempotency::Answers;
 use crate::admin::{AdminState, DeploymentForm, Followers, router, serve};
 use crate::config::{deployment_request, deployment_schema};
-use crate::control::fixture::{a_spec, an_agent};
+use crate::control::fixture::{a_spec, an_agent, an_agent_that_talks};
 use crate::control::model::{AgentIntent, Intent};
 use crate::control::service::Control;
 use crate::ready::Readiness;
@@ -21,7 +21,7 @@ use crate::routing::ids::{AgentId, EnvironmentId};
 use crate::routing::spec::RouteSpec;
 use crate::telemetry::stats::StatsRegistry;
 
-/// A port with `support-bot` (deploying 1.5.0) in production, and `twin` in production and staging.
+/// A port with `support-bot` (deploying 1.5.0, with conversations) in production, and `twin` in production and staging.
 pub struct Port {
     pub address: SocketAddr,
     pub state: AdminState,
@@ -66,7 +66,7 @@ impl Port {
             spec.routes = vec![RouteSpec { host: Some("twin.test".into()), ..Default::default() }];
             AgentIntent { spec: Arc::new(spec), health: [].into(), deployment: None }
         };
-        let bot = AgentIntent { spec: Arc::new(an_agent()), health: [].into(), deployment: Some(a_spec()) };
+        let bot = AgentIntent { spec: Arc::new(an_agent_that_talks()), health: [].into(), deployment: Some(a_spec()) };
         let intent = Intent {
             config_hash: "cafe".into(),
             agents: vec![bot, twin("production"), twin("staging")],

@@ -1,8 +1,11 @@
 //! Whether a migration can begin, and whether it can go on. Pure.
 
-use super::{LISTED_MAX, Migration, Pace, PER_SECOND_MAX};
+use std::time::Duration;
+
+use super::{LISTED_MAX, Migration, PER_SECOND_MAX, Pace};
 use crate::control::agent::AgentRollout;
 use crate::control::command::{CommandError, Refusal};
+use crate::control::model::{Deployment, DeploymentState, Moment};
 use crate::control::request::FieldError;
 use crate::routing::ids::{VersionId, Weight};
 
@@ -80,6 +83,15 @@ impl MigrationRequest {
         }
         errors
     }
+}
+
+/// The conversations of a replaced version, once its time is over: those that are still there go to the new one.
+pub fn overdue(agent: &AgentRollout, now: Moment) -> Option<(MigrationRequest, Duration)> {
+    let Deployment { spec, state, .. } = agent.deployment()?;
+    let DeploymentState::Completed { at, replaced: Some(replaced) } = state else { return None };
+    let timeout = spec.drain_timeout.filter(|timeout| now.since(*at) >= *timeout)?;
+    let request = MigrationRequest { from: replaced.clone(), to: spec.version.clone(), mode: RequestedMode::Immediate };
+    Some((request, timeout))
 }
 
 impl Migration {

@@ -1,45 +1,17 @@
-//! What may be ordered of conversations: to move them to another version, to stop that, to forget one.
-//!
-//! To begin a migration is written first and takes effect then, as most commands; to cancel one, and what ends by
-//! itself, is in effect first: nothing more moves while a disk stalls. Moving is the keeper's work (`keep`), never
-//! under the service's lock.
+//! Conversations as they are: how many, where one is held, which versions are draining; and to forget one.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::future::Future;
 use std::sync::Arc;
 
-use super::keep::second;
 use super::Control;
-use super::orders::{PATIENCE, confirmed};
-use super::state::Inner;
-use crate::control::command::{CommandError, Order, Refusal};
+use super::orders::confirmed;
+use crate::control::command::{CommandError, Order};
 use crate::control::drain::Draining;
-use crate::control::feed::{Event, EventKind};
-use crate::control::migration::{
-    MIGRATIONS_REMEMBERED, Migration, MigrationId, MigrationRequest, Mode, Progress, RequestedMode, State,
-};
-use crate::control::model::{Actor, AgentKey, Moment};
+use crate::control::model::{AgentKey, Moment};
 use crate::control::persist;
-use crate::control::report;
-use crate::control::writer::{Receipt, Write, written};
-use crate::routing::ids::{VersionId, Weight};
-use crate::routing::pin::{Migrated, PinKey, PinRecord, Place, Second, SharedPins};
+use crate::control::writer::{Receipt, Write};
+use crate::routing::ids::VersionId;
+use crate::routing::pin::{PinKey, PinRecord, Place, Second, SharedPins};
 use crate::telemetry::checkpoints::CheckpointFigures;
-
-/// Behind the service's lock.
-#[derive(Default)]
-pub(super) struct Conversations {
-    /// Of each agent, the oldest first.
-    pub migrations: BTreeMap<AgentKey, VecDeque<Migration>>,
-}
-
-/// A command on a migration, carried out, or as it would be.
-#[derive(Clone, Debug)]
-pub struct MigrationDone {
-    pub migration: Migration,
-    /// For people: one line per thing that follows.
-    pub changes: Vec<String>,
-}
 
 /// The conversations of one version.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,134 +51,6 @@ impl Control {
         self.0.keep.notified().await;
     }
 
-    /// Begins a migration, or says what it would come to.
-    pub async fn migrate(
-        &self,
-        key: &AgentKey,
-        request: MigrationRequest,
-        order: Order,
-    ) -> Result<MigrationDone, CommandError> {
-        let (control, key) = (self.clone(), key.clone());
-        to_the_end(async move { control.begin_migration(&key, &request, &order, &Moment::now).await }).await
-    }
-
-    pub(super) async fn begin_migration(
-        &self,
-        key: &AgentKey,
-        request: &MigrationRequest,
-        order: &Order,
-        clock: &(impl Fn() -> Moment + Sync),
-    ) -> Result<MigrationDone, CommandError> {
-        let _turn = self.0.turn.clone().lock_owned().await;
-        let now = clock();
-        let migration = self.planned(key, request, order, now)?;
-        let done = MigrationDone { changes: beginning(&migration), migration: migration.clone() };
-        if order.dry_run {
-            return Ok(done);
-        }
-        let write = Write {
-            documents: vec![persist::migration(key, &migration)],
-            records: vec![persist::record_migration(key, "migrate", order, None, &migration, now)],
-            ..Write::default()
-        };
-        written(self.0.book.writer.ask(write)).await.map_err(|why| CommandError::Unwritten(why.to_string()))?;
-        let event = {
-            let mut inner = self.0.lock();
-            let known = inner.conversations.migrations.entry(key.clone()).or_default();
-            known.push_back(migration.clone());
-            inner.tell_of(self, key, EventKind::MigrationStarted, &migration, now)
-        };
-        report::log_event(&event);
-        self.0.keep.notify_one();
-        Ok(done)
-    }
-
-    fn planned(
-        &self,
-        key: &AgentKey,
-        request: &MigrationRequest,
-        order: &Order,
-        now: Moment,
-    ) -> Result<Migration, CommandError> {
-        let inner = self.0.lock();
-        let agent = &inner.agents.get(key).ok_or_else(|| CommandError::UnknownAgent(key.clone()))?.rollout;
-        let known = inner.conversations.migrations.get(key).into_iter().flatten();
-        request.check(agent, known.filter(|migration| migration.is_running()))?;
-        drop(inner);
-        let MigrationRequest { from, to, mode } = request.clone();
-        let source = self.place(key, &from);
-        let (mode, total, busy) = match mode {
-            RequestedMode::Immediate => (Mode::Immediate, source.conversations(), source.in_flight()),
-            RequestedMode::Gradual(pace) => (Mode::Gradual(pace), source.conversations(), source.in_flight()),
-            RequestedMode::Manual(ids) => {
-                let mut keys: Vec<_> = ids.iter().filter_map(|id| source.agent.key(id.as_bytes())).collect();
-                keys.sort_unstable();
-                keys.dedup();
-                let found: Vec<_> = keys.iter().filter_map(|key| self.0.pins.look(*key)).collect();
-                let here = || found.iter().filter(|(pin, _)| Arc::ptr_eq(&pin.place, &source));
-                let busy = here().filter(|(_, in_flight)| *in_flight > 0).count();
-                let listed = keys.into_iter().map(|key| format!("{:032x}", key.to_u128())).collect();
-                (Mode::Manual { listed }, here().count() as u64, busy as u64)
-            }
-        };
-        Ok(Migration {
-            id: MigrationId::make(key, &from, &to, now),
-            from,
-            to,
-            mode,
-            by: order.by.clone(),
-            reason: order.reason.clone(),
-            started: now,
-            total,
-            progress: Progress { moved: 0, remaining: total, busy: busy.min(total) },
-            state: State::Running,
-        })
-    }
-
-    /// Stops a migration. Whoever has moved stays moved.
-    pub async fn cancel_migration(&self, key: &AgentKey, id: &str, order: Order) -> Result<MigrationDone, CommandError> {
-        let (control, key, id) = (self.clone(), key.clone(), id.to_owned());
-        to_the_end(async move { control.end_migration(&key, &id, &order, Moment::now()).await }).await
-    }
-
-    pub(super) async fn end_migration(
-        &self,
-        key: &AgentKey,
-        id: &str,
-        order: &Order,
-        now: Moment,
-    ) -> Result<MigrationDone, CommandError> {
-        let (done, event, receipt) = {
-            let mut inner = self.0.lock();
-            let migration = inner.migration(key, id)?;
-            if !migration.is_running() {
-                let state = migration.state.as_str();
-                return Err(Refusal::MigrationOver { id: id.to_owned(), state }.into());
-            }
-            let before = migration.clone();
-            let mut after = before.clone();
-            after.cancel(order.by.clone(), order.reason.clone(), now);
-            let done = MigrationDone { changes: cancelling(&after), migration: after.clone() };
-            if order.dry_run {
-                return Ok(done);
-            }
-            *migration = after.clone();
-            let record = persist::record_migration(key, "cancel migration", order, Some(&before), &after, now);
-            let mut write =
-                Write { documents: vec![persist::migration(key, &after)], records: vec![record], ..Write::default() };
-            inner.conversations.forget_old(key, &mut write);
-            let event = inner.tell_of(self, key, EventKind::MigrationCancelled, &after, now);
-            (done, event, self.0.book.writer.insist(write))
-        };
-        report::log_event(&event);
-        confirmed(receipt).await.map(|()| done)
-    }
-
-    /// The migrations of an agent that are remembered, the newest first.
-    pub fn migrations(&self, key: &AgentKey) -> Vec<Migration> {
-        self.0.lock().conversations.migrations.get(key).into_iter().flatten().rev().cloned().collect()
-    }
-
     /// How many conversations each version of an agent has; those with any, and those that are in its table.
     pub fn conversations(&self, key: &AgentKey) -> Vec<VersionConversations> {
         let places = self.0.pins.counts(&key.environment, &key.agent);
@@ -225,6 +69,13 @@ impl Control {
         let table = self.0.table.load();
         let Some(agent) = table.agent(key.environment.as_str(), key.agent.as_str()) else { return Vec::new() };
         self.0.drains().of(agent, |agent, version| self.load_of(agent, version))
+    }
+
+    /// The same of all agents.
+    pub fn all_draining(&self) -> Vec<(AgentKey, Draining)> {
+        let keys: Vec<_> = self.0.drains().agents().cloned().collect();
+        let of = |key: AgentKey| self.draining(&key).into_iter().map(move |draining| (key.clone(), draining));
+        keys.into_iter().flat_map(of).collect()
     }
 
     /// The version that a conversation is held to.
@@ -253,149 +104,4 @@ impl Control {
     pub(super) fn place(&self, key: &AgentKey, version: &VersionId) -> Arc<Place> {
         self.0.pins.place(&key.environment, &key.agent, version)
     }
-}
-
-impl Conversations {
-    /// After a start: how far those that run have come is told by where their conversations are now, which after a
-    /// kill may be a little less far than it was.
-    pub fn resume(&mut self, pins: &SharedPins) {
-        for (key, known) in &mut self.migrations {
-            for migration in known.iter_mut().filter(|migration| migration.is_running()) {
-                let left = migrate(pins, key, migration, 0);
-                let remaining = (left.busy + left.left) as u64;
-                migration.progress = Progress { moved: migration.total.saturating_sub(remaining), remaining, busy: 0 };
-            }
-        }
-    }
-
-    /// The oldest that have ended go, with their documents.
-    pub fn forget_old(&mut self, key: &AgentKey, write: &mut Write) {
-        let Some(known) = self.migrations.get_mut(key) else { return };
-        let mut ended = known.iter().filter(|migration| !migration.is_running()).count();
-        known.retain(|migration| {
-            let goes = !migration.is_running() && ended > MIGRATIONS_REMEMBERED;
-            if goes {
-                ended -= 1;
-                write.documents.push(persist::forgotten_migration(key, &migration.id));
-            }
-            !goes
-        });
-    }
-}
-
-impl Inner {
-    fn migration(&mut self, key: &AgentKey, id: &str) -> Result<&mut Migration, CommandError> {
-        let known = self.conversations.migrations.get_mut(key).into_iter().flatten();
-        let found = known.into_iter().find(|migration| migration.id.as_str() == id);
-        found.ok_or_else(|| CommandError::UnknownMigration { key: key.clone(), id: id.to_owned() })
-    }
-
-    pub(super) fn tell_of(
-        &mut self,
-        control: &Control,
-        key: &AgentKey,
-        kind: EventKind,
-        migration: &Migration,
-        now: Moment,
-    ) -> Event {
-        let (by, why) = match &migration.state {
-            State::Running => (migration.by.clone(), migration.reason.clone()),
-            State::Completed { .. } => (Actor::pointsman(), None),
-            State::Cancelled { by, why, .. } => (by.clone(), why.clone()),
-        };
-        let event = Event { by, why, migration: Some(migration.id.clone()), ..self.event(control, key, kind, &migration.to, now) };
-        self.feed.push(event.clone());
-        event
-    }
-
-    /// An event that is no deployment's.
-    pub(super) fn event(
-        &self,
-        control: &Control,
-        key: &AgentKey,
-        kind: EventKind,
-        version: &VersionId,
-        now: Moment,
-    ) -> Event {
-        let table = control.0.table.load();
-        let agent = table.agent(key.environment.as_str(), key.agent.as_str());
-        let weight = agent.and_then(|agent| {
-            let index = agent.versions.iter().position(|known| known.id == *version)?;
-            Some(agent.split.weight(index))
-        });
-        Event {
-            id: 0,
-            at: now,
-            key: key.clone(),
-            kind,
-            deployment: None,
-            migration: None,
-            version: version.clone(),
-            weight: weight.unwrap_or(Weight::ZERO),
-            by: Actor::pointsman(),
-            why: None,
-            revision: self.agents.get(key).map_or(0, |entry| entry.rollout.state.revision),
-            epoch: table.epoch,
-        }
-    }
-}
-
-/// Moves at most `limit` of a migration's conversations.
-pub(super) fn migrate(pins: &SharedPins, key: &AgentKey, migration: &Migration, limit: u64) -> Migrated {
-    let Migration { from, to, mode, started, .. } = migration;
-    let place = |version| pins.place(&key.environment, &key.agent, version);
-    let listed: Option<HashSet<_>> = match mode {
-        Mode::Manual { listed } => Some(listed.iter().filter_map(|key| u128::from_str_radix(key, 16).ok()).collect()),
-        Mode::Immediate | Mode::Gradual(_) => None,
-    };
-    let began = second(*started);
-    let is_in_it = |key: PinKey, created: Second| {
-        created <= began && listed.as_ref().is_none_or(|listed| listed.contains(&key.to_u128()))
-    };
-    pins.migrate(&place(from), &place(to), is_in_it, usize::try_from(limit).unwrap_or(usize::MAX))
-}
-
-/// Carries a command out, whether or not whoever gave it waits for that.
-async fn to_the_end<T: Send + 'static>(
-    work: impl Future<Output = Result<T, CommandError>> + Send + 'static,
-) -> Result<T, CommandError> {
-    match tokio::time::timeout(PATIENCE, tokio::spawn(work)).await {
-        Ok(Ok(result)) => result,
-        Ok(Err(panicked)) => Err(CommandError::Unwritten(panicked.to_string())),
-        Err(_) => {
-            let why = format!("the disk has not answered for {} s; look again, it may still", PATIENCE.as_secs());
-            Err(CommandError::Unwritten(why))
-        }
-    }
-}
-
-fn beginning(migration: &Migration) -> Vec<String> {
-    let Migration { from, to, total, progress, .. } = migration;
-    let mut lines = vec![format!("{total} conversations move from {from} to {to}, {}", pace(&migration.mode))];
-    if progress.busy > 0 {
-        lines.push(format!("{} have a response in flight, and move once it has ended", progress.busy));
-    }
-    if let Some(elsewhere) = migration.elsewhere().filter(|elsewhere| *elsewhere > 0) {
-        lines.push(format!("{elsewhere} of the listed conversations are not held to {from}, and stay as they are"));
-    }
-    lines
-}
-
-fn pace(mode: &Mode) -> String {
-    use crate::control::migration::Pace;
-    match mode {
-        Mode::Immediate | Mode::Manual { .. } => "at once".into(),
-        Mode::Gradual(Pace::PerSecond(rate)) => format!("{rate} per second"),
-        Mode::Gradual(Pace::Share { share, every }) => {
-            format!("{share} of them now and after each {}", humantime::format_duration(*every))
-        }
-    }
-}
-
-fn cancelling(migration: &Migration) -> Vec<String> {
-    let Migration { from, to, progress, .. } = migration;
-    vec![
-        format!("{} conversations have moved, and stay at {to}", progress.moved),
-        format!("{} stay at {from}", progress.remaining),
-    ]
 }

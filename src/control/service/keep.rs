@@ -1,21 +1,21 @@
-//! What the keeper does at each round: moves conversations, forgets those of versions that were rolled back, and sees
+//! What the keeper does at each round: moves conversations, forgets those of versions that are gone or were rolled back, and sees
 //! which versions are drained. The table of pins is walked without the service's lock, so that a rollback never waits
 //! for it.
 
 use std::time::{Duration, SystemTime};
 
-use super::{Control, conversations};
 use super::state::Inner;
+use super::{Control, migrations};
 use crate::control::command::Order;
 use crate::control::drain::Load;
 use crate::control::feed::{Event, EventKind};
-use crate::control::migration::{Migration, MigrationId};
+use crate::control::migration::{Migration, MigrationId, overdue};
 use crate::control::model::{Actor, AgentKey, Moment};
 use crate::control::persist;
 use crate::control::report;
 use crate::control::writer::Write;
 use crate::routing::ids::VersionId;
-use crate::routing::pin::{Migrated, SEGMENTS, Second};
+use crate::routing::pin::{Migrated, PinAgent, Place, SEGMENTS, Second};
 use crate::routing::table::Agent;
 use crate::telemetry::stats::{Histograms, Totals};
 
@@ -36,22 +36,21 @@ impl Control {
     /// One round; says how long the next may wait.
     pub(in crate::control) fn keep(&self, now: Moment) -> Duration {
         self.0.pins.sweep(SWEPT, second(now));
-        let (moves, barred, mut events) = {
+        let places = self.0.pins.places();
+        let (moves, left, mut events) = {
             let mut inner = self.0.lock();
             let events = inner.cancel_what_cannot_go_on(self, now);
-            let (moves, barred) = (inner.moves(now), inner.barred());
-            (moves, barred, events)
+            let left: Vec<_> = places.iter().filter(|place| place.conversations() > 0 && !inner.keeps(place)).collect();
+            (inner.moves(now), left, events)
         };
-        for (key, version) in barred {
-            let place = self.place(&key, &version);
-            if place.conversations() > 0 {
-                self.0.pins.evict(&place);
-            }
+        for place in left {
+            self.0.pins.evict(place);
         }
+        events.extend(self.end_drains(now));
         let mut again = ROUND;
         for due in moves {
             again = again.min(due.migration.plan(now).again);
-            let migrated = conversations::migrate(&self.0.pins, &due.key, &due.migration, due.moves);
+            let migrated = migrations::migrate(&self.0.pins, &due.key, &due.migration, due.moves);
             let mut inner = self.0.lock();
             events.extend(inner.ran(self, &due.key, &due.migration.id, migrated, now));
         }
@@ -70,6 +69,29 @@ impl Control {
         Load { conversations: place.map_or(0, |place| place.conversations()), in_flight: totals.in_flight() }
     }
 
+    /// Begins to move the conversations of versions whose drain time is over.
+    fn end_drains(&self, now: Moment) -> Vec<Event> {
+        let draining: Vec<_> = self.0.drains().agents().cloned().collect();
+        let mut inner = self.0.lock();
+        let mut events = Vec::new();
+        for key in draining {
+            let agent = inner.agents.get(&key).map(|entry| &entry.rollout);
+            let Some((agent, (request, timeout))) = agent.and_then(|agent| Some((agent, overdue(agent, now)?))) else {
+                continue;
+            };
+            let running = inner.migrations.known.get(&key).into_iter().flatten();
+            let free = request.check(agent, running.filter(|migration| migration.is_running())).is_ok();
+            if !free || self.place(&key, &request.from).conversations() == 0 {
+                continue;
+            }
+            let reason = format!("its drain_timeout of {} is over", humantime::format_duration(timeout));
+            let order = Order { reason: Some(reason), ..Order::by(Actor::pointsman()) };
+            let migration = self.migration(&key, request, &order, now);
+            events.push(inner.began(self, &key, migration, &order, now));
+        }
+        events
+    }
+
     fn drained(&self, now: Moment) -> Vec<Event> {
         let table = self.0.table.load_full();
         let drained = self.0.drains().look(&table, |agent, version| self.load_of(agent, version), now);
@@ -86,7 +108,7 @@ impl Control {
 impl Inner {
     /// Those that run, with what is due of each.
     fn moves(&self, now: Moment) -> Vec<Move> {
-        let all = self.conversations.migrations.iter();
+        let all = self.migrations.known.iter();
         let running = all.flat_map(|(key, known)| {
             known.iter().filter(|migration| migration.is_running()).map(move |migration| (key, migration))
         });
@@ -98,23 +120,22 @@ impl Inner {
         running.map(due).collect()
     }
 
-    /// Versions whose conversations are not to stay there.
-    fn barred(&self) -> Vec<(AgentKey, VersionId)> {
-        let evicting = |(key, entry): (&AgentKey, &super::entry::Entry)| {
-            let rollout = &entry.rollout;
-            let evicts = rollout.spec.conversations.as_ref().is_some_and(|spec| spec.evict_on_rollback);
-            let barred = if evicts { rollout.desired().barred } else { Vec::new() };
-            barred.into_iter().map(|version| (key.clone(), version)).collect::<Vec<_>>()
-        };
-        self.agents.iter().flat_map(evicting).collect()
+    /// Whether conversations may stay at a version: it is there, and was not rolled back.
+    fn keeps(&self, place: &Place) -> bool {
+        let PinAgent { environment, id, .. } = &*place.agent;
+        let key = AgentKey { environment: environment.clone(), agent: id.clone() };
+        let Some(rollout) = self.agents.get(&key).map(|entry| &entry.rollout) else { return false };
+        let Some(spec) = &rollout.spec.conversations else { return false };
+        let is_barred = || rollout.desired().barred.contains(&place.version);
+        rollout.spec.versions.contains_key(&place.version) && !(spec.evict_on_rollback && is_barred())
     }
 
     /// A rollback of the target, or a file that names it no more, ends a migration.
     fn cancel_what_cannot_go_on(&mut self, control: &Control, now: Moment) -> Vec<Event> {
         let mut write = Write::default();
         let mut ended = Vec::new();
-        let Self { agents, conversations, .. } = self;
-        conversations.migrations.retain(|key, known| {
+        let Self { agents, migrations, .. } = self;
+        migrations.known.retain(|key, known| {
             let Some(entry) = agents.get(key) else {
                 // All that was remembered of a removed agent goes.
                 write.documents.extend(known.iter().map(|one| persist::forgotten_migration(key, &one.id)));
@@ -136,6 +157,19 @@ impl Inner {
         events
     }
 
+    /// A migration that nobody ordered just now: in effect first, for it is in the deployment that was written.
+    fn began(&mut self, control: &Control, key: &AgentKey, migration: Migration, order: &Order, now: Moment) -> Event {
+        let write = Write {
+            documents: vec![persist::migration(key, &migration)],
+            records: vec![persist::record_migration(key, "migrate", order, None, &migration, now)],
+            ..Write::default()
+        };
+        drop(control.0.book.insist(write));
+        let event = self.tell_of(control, key, EventKind::MigrationStarted, &migration, now);
+        self.migrations.known.entry(key.clone()).or_default().push_back(migration);
+        event
+    }
+
     /// Takes in what a run came to.
     fn ran(
         &mut self,
@@ -145,7 +179,7 @@ impl Inner {
         migrated: Migrated,
         now: Moment,
     ) -> Option<Event> {
-        let known = self.conversations.migrations.get_mut(key)?;
+        let known = self.migrations.known.get_mut(key)?;
         let migration = known.iter_mut().find(|migration| migration.id == *id)?;
         let before = migration.clone();
         let Migrated { moved, busy, left } = migrated;
@@ -178,13 +212,13 @@ impl Inner {
         let order = Order::by(Actor::pointsman());
         write.documents.push(persist::migration(key, after));
         write.records.push(persist::record_migration(key, command, &order, Some(before), after, now));
-        self.conversations.forget_old(key, write);
+        self.migrations.forget_old(key, write);
         self.tell_of(control, key, kind, after, now)
     }
 }
 
 /// The wall clock as pins count it.
-pub(in crate::control) fn second(now: Moment) -> Second {
+pub(super) fn second(now: Moment) -> Second {
     let since = now.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Second::try_from(since.as_secs()).unwrap_or(Second::MAX)
 }

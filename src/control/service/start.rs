@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Notify;
 
-use super::conversations::Conversations;
 use super::durable::{Book, Left, Runs};
+use super::migrations::Migrations;
 use super::state::{self, Inner, Numbered, Shared};
 use super::{Control, adopt};
 use crate::control::agent::AgentRollout;
@@ -112,12 +112,12 @@ impl TakenUp {
             live: Vec::new(),
             unpublished: false,
             retry: None,
-            conversations: Conversations { migrations: std::mem::take(&mut kept.migrations) },
+            migrations: Migrations { known: std::mem::take(&mut kept.migrations) },
             feed: Feed::default(),
         };
         let (secret, new_secret) = checkpoint::secret(&*store)?;
         let (pins, found) = taken_up_pins(&*store, secret, &rollouts);
-        inner.conversations.resume(&pins);
+        inner.migrations.resume(&pins);
         let changes = inner.number(changes, now);
         state::note(&mut rollouts, &changes);
 
@@ -178,7 +178,9 @@ fn taken_up_pins(
     let pins = Pins::new(secret, usize::MAX);
     let knows = |environment: &EnvironmentId, agent: &AgentId, version: &VersionId| {
         let rollout = rollouts.get(&AgentKey { environment: environment.clone(), agent: agent.clone() });
-        let holds = |rollout: &AgentRollout| rollout.spec.conversations.is_some() && rollout.spec.versions.contains_key(version);
+        let holds = |rollout: &AgentRollout| {
+            rollout.spec.conversations.is_some() && rollout.spec.versions.contains_key(version)
+        };
         rollout.is_some_and(holds)
     };
     let found = checkpoint::take_up(store, &pins, knows);

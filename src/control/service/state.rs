@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 
-use super::conversations::Conversations;
 use super::durable::Book;
 use super::entry::{Entry, Means};
+use super::migrations::Migrations;
 use crate::control::agent::AgentRollout;
 use crate::control::change::Change;
 use crate::control::command::Changed;
@@ -56,7 +56,7 @@ pub(super) struct Inner {
     pub unpublished: bool,
     /// When to try again what time would move, but could not be written.
     pub retry: Option<Instant>,
-    pub conversations: Conversations,
+    pub migrations: Migrations,
     pub feed: Feed,
 }
 
