@@ -30,6 +30,7 @@ use crate::proxy::listen::{self, DataPlane};
 use crate::proxy::worker::{ProxyOptions, Shared};
 use crate::ready::{Readiness, ReadyGuard};
 use crate::routing::compile::Rejection;
+use crate::routing::standing::Known;
 use crate::routing::table::SharedTable;
 use crate::telemetry::access::{AccessLog, AccessTarget};
 use crate::telemetry::checkpoints::CheckpointFigures;
@@ -110,7 +111,10 @@ pub fn start(config: Config, file: Option<PathBuf>) -> anyhow::Result<Running> {
     let admin_socket = bind_admin(config.admin.address)?;
     let admin = admin_socket.local_addr()?;
 
-    let shared = Shared::new(control.table().clone(), options, counters);
+    let pins = control.pins().clone();
+    pins.set_max(config.pins.max);
+    let shared = Shared::new(control.table().clone(), options, counters, pins.clone());
+    metrics.set_pin_source(Box::new(move || figures::of_pins(&pins)));
     let data_plane =
         listen::start(config.workers, shared.clone(), bound).context("cannot start the proxy's threads")?;
     let addresses = listeners.addresses();
@@ -129,6 +133,10 @@ pub fn start(config: Config, file: Option<PathBuf>) -> anyhow::Result<Running> {
         ),
         answers: Answers::default(),
         followers: Followers::default(),
+        known: {
+            let shared = shared.clone();
+            Arc::new(move || Known { pins: shared.pins.clone(), keys: shared.options.load().keys.clone() })
+        },
         form: DeploymentForm { read: config::deployment_request, schema: config::deployment_schema },
     };
     reloads.succeeded(&config.hash, SystemTime::now());
@@ -247,6 +255,7 @@ fn proxy_options(config: &Config, access_log: Option<AccessLog>) -> ProxyOptions
         keep_alive_timeout,
         max_connections: connections,
         access_log,
+        keys: Arc::new(config.keys()),
     }
 }
 

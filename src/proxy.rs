@@ -19,6 +19,7 @@ mod balance;
 mod body;
 mod chunked;
 mod connection;
+mod conversation;
 mod decode;
 mod encode;
 mod error;

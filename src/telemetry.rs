@@ -16,6 +16,7 @@ pub mod access;
 pub mod bell;
 pub mod checkpoints;
 pub mod commits;
+pub mod conversations;
 pub mod counters;
 pub mod logging;
 pub mod metrics;

@@ -13,8 +13,10 @@ use super::scalar::{Amount, Bytes, Fraction, Ordered, Text, Whole};
 use crate::routing::ids::{AgentId, EnvironmentId, SegmentId, VersionId, Weight};
 use crate::routing::spec::{Attribute, EndpointAddress, HostPolicy, Scheme};
 
+mod conversations;
 mod outside;
 
+pub(super) use conversations::{Conversations, Key, Overrides, Pins, Policy, Token};
 pub(super) use outside::{HealthCheck, HttpCheck, Prometheus};
 
 type Duration = Text<std::time::Duration>;
@@ -41,6 +43,10 @@ pub(super) struct File {
     pub(super) access_log: Option<AccessLog>,
     /// The server that guards with a `query` ask.
     pub(super) prometheus: Option<Prometheus>,
+    /// The table of conversations that keep their version, and the keys of their tokens.
+    pub(super) pins: Option<Pins>,
+    /// Signed requests for a version. Default: none is honoured.
+    pub(super) overrides: Option<Overrides>,
     /// The agents by name.
     #[schemars(required)]
     pub(super) agents: Option<Ordered<AgentId, Agent>>,
@@ -129,6 +135,8 @@ pub(super) struct Agent {
     pub(super) timeouts: Option<Timeouts>,
     /// A larger request body gets 413. Default: 64MiB.
     pub(super) max_request_body: Option<Text<Bytes>>,
+    /// How a conversation keeps the version that it began on. Default: each request is decided by itself.
+    pub(super) conversations: Option<Conversations>,
 }
 
 /// Which requests are for an agent: all that is given must fit.

@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use super::connection::ClientConn;
+use super::conversation;
 use super::encode::RequestFraming;
 use super::outcome::{Busy, Record};
 use super::pool::Lease;
@@ -222,7 +223,10 @@ impl Relay {
     }
 
     fn pass(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
-        self.record.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64);
+        if let Some(data) = frame.data_ref() {
+            self.record.bytes_out += data.len() as u64;
+            conversation::see(&mut self.record, data);
+        }
         // hyper takes nothing after trailers, not even the end.
         if frame.is_trailers() || self.is_end_stream() {
             self.finish();

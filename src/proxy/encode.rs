@@ -10,7 +10,7 @@ use http::header::{CONTENT_LENGTH, FORWARDED, HOST, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, request};
 
 use super::chunked::is_trailer;
-use super::headers::{Forwarded, is_hop_by_hop, may_be_of_this_hop, named_by_connection};
+use super::headers::{Forwarded, VERSION_HEADER, is_hop_by_hop, may_be_of_this_hop, named_by_connection};
 
 /// How an endpoint learns where the body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub(super) struct RequestHead<'a> {
     pub client_host: Option<&'a HeaderValue>,
     pub forwarded: &'a Forwarded,
     pub framing: RequestFraming,
+    /// The version that was asked for, where the agent is to know.
+    pub version: Option<&'a HeaderValue>,
 }
 
 impl RequestHead<'_> {
@@ -57,6 +59,9 @@ impl RequestHead<'_> {
                 continue;
             }
             write_field(out, name, value);
+        }
+        if let Some(version) = self.version {
+            write_field(out, &VERSION_HEADER, version);
         }
         self.forwarded.write(out, self.client_host, relayed.then_some(headers));
         match self.framing {

@@ -4,10 +4,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::HeaderValue;
+
 use super::connection::ClientConn;
+use super::conversation::{self, Turn};
 use super::error::Fault;
 use super::worker::{ProxyOptions, Snapshot};
-use crate::routing::table::{Agent, Decision, Version};
+use crate::routing::standing::Keys;
+use crate::routing::table::{Agent, Decision, Reason, Version};
 use crate::telemetry::access::AccessRecord;
 use crate::telemetry::counters::ErrorCode;
 use crate::telemetry::stats::{Exchange, Outcome, StatusClass};
@@ -66,6 +70,8 @@ pub(super) struct Record {
     pub retries: u32,
     /// What only the access log wants; `None` when it is off.
     pub log: Option<Box<AccessRecord>>,
+    /// `None` where the agent has no conversations.
+    pub turn: Option<Box<Turn>>,
 }
 
 impl Record {
@@ -83,6 +89,7 @@ impl Record {
             bytes_out: 0,
             retries: 0,
             log: None,
+            turn: None,
         };
         record.version().stats.started(record.worker());
         record
@@ -104,6 +111,21 @@ impl Record {
         &self.agent().versions[self.decision.version]
     }
 
+    pub fn keys(&self) -> &Keys {
+        &self.snapshot.options.keys
+    }
+
+    /// Of the table that decided.
+    pub fn epoch(&self) -> u64 {
+        self.snapshot.table.epoch
+    }
+
+    /// What the agent is told of an override.
+    pub fn forwarded_version(&self) -> Option<&HeaderValue> {
+        let is_forwarded = || self.keys().overrides.as_ref().is_some_and(|known| known.forward);
+        (self.decision.reason == Reason::Override && is_forwarded()).then(|| &self.version().header)
+    }
+
     /// The response head is here.
     pub fn head(&mut self, status: u16, now: Instant) {
         self.status = status;
@@ -112,6 +134,7 @@ impl Record {
 
     /// The whole answer went out.
     pub fn complete(&mut self, now: Instant) {
+        conversation::see_end(self);
         self.end = Some(now);
         self.outcome = if self.status >= 500 { Outcome::ServerError } else { Outcome::Success };
     }
@@ -138,6 +161,9 @@ impl Drop for Record {
         let class = self.first_byte.map_or(StatusClass::None, |_| StatusClass::of(self.status));
         let exchange = Exchange { outcome: self.outcome, class, latency, first_byte: self.first_byte };
         self.version().stats.ended(self.worker(), &exchange);
+        if let Some(turn) = self.turn.take() {
+            turn.end();
+        }
         if let Some(log) = self.log.take() {
             self.write_log(log, latency);
         }

@@ -96,6 +96,7 @@ pub(super) async fn send(
             client_host: host.value.as_ref(),
             forwarded: &conn.forwarded,
             framing: body.framing(parts),
+            version: record.forwarded_version(),
         };
         upstream.begin(&head, !body.is_empty(), parts.method == Method::HEAD, probe);
         let unsent = match until_head(&conn, &mut lease, &mut body, forward_interim).await {

@@ -1,4 +1,4 @@
-//! One request, top-down: read, match, key, decide, send, respond. The record is written by drop.
+//! One request, top-down: read, match, key, pin, decide, send, respond. The record is written by drop.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 
 use super::body::{Relay, RequestBody, ResponseBody};
 use super::connection::ClientConn;
+use super::conversation;
 use super::error::Fault;
 use super::headers::VERSION_HEADER;
 use super::outcome::{Busy, Record};
@@ -99,12 +100,19 @@ async fn exchange(
         }
     }
 
+    // Pin: what holds the request to a version before anything is decided.
+    let head = Head { json: json.as_ref(), ..head };
+    let standing = conversation::stand(&conn, &snapshot, agent, &head);
+
     // Decide.
-    let decision = decide(agent, &Head { json: json.as_ref(), ..head });
+    let mut decision = standing.decision().unwrap_or_else(|| decide(agent, &head));
     if decision.reason == Reason::NoKey {
         agent.stats.without_key(conn.worker.index);
     }
+    let turn = standing.settle(&conn, agent, &mut decision);
+    conversation::strip(&mut parts.headers, &snapshot, agent);
     let mut record = Record::new(busy, snapshot.clone(), agent_index, decision);
+    record.turn = turn;
     if snapshot.options.access_log.is_some() {
         record.log = Some(read::log_head(&parts, &host, &conn));
     }
@@ -136,6 +144,7 @@ fn respond(answer: Answer, mut record: Record, version_header: bool) -> Response
     record.head(head.status.as_u16(), now);
     record.conn().wait(now, record.agent().spec.exchange.idle_timeout);
     let mut headers = head.headers;
+    conversation::answer(&mut record, &mut headers, head.status.is_success());
     if version_header {
         headers.append(VERSION_HEADER, record.version().header.clone());
     }

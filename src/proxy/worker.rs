@@ -16,6 +16,8 @@ use super::pool::Pools;
 use super::upstream::Scratch;
 use crate::random;
 use crate::routing::ids::EnvironmentId;
+use crate::routing::pin::SharedPins;
+use crate::routing::standing::Keys;
 use crate::routing::table::{RoutingTable, SharedTable};
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::counters::{ErrorCode, ProxyCounters, add};
@@ -31,6 +33,8 @@ pub struct ProxyOptions {
     /// All client connections together; more wait in the kernel's accept queue.
     pub max_connections: usize,
     pub access_log: Option<AccessLog>,
+    /// What tokens and overrides are signed with.
+    pub keys: Arc<Keys>,
 }
 
 /// What all threads of the data plane share.
@@ -39,6 +43,7 @@ pub struct Shared {
     pub options: Arc<ArcSwap<ProxyOptions>>,
     /// By worker; the acceptor uses the first.
     pub counters: Arc<[ProxyCounters]>,
+    pub pins: SharedPins,
     /// Client connections of all workers.
     pub(super) open: AtomicUsize,
     /// A connection ended: the acceptor may have waited for room.
@@ -46,9 +51,14 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(table: SharedTable, options: ProxyOptions, counters: Arc<[ProxyCounters]>) -> Arc<Self> {
+    pub fn new(
+        table: SharedTable,
+        options: ProxyOptions,
+        counters: Arc<[ProxyCounters]>,
+        pins: SharedPins,
+    ) -> Arc<Self> {
         let options = Arc::new(ArcSwap::from_pointee(options));
-        Arc::new(Self { table, options, counters, open: AtomicUsize::new(0), room: Notify::new() })
+        Arc::new(Self { table, options, counters, pins, open: AtomicUsize::new(0), room: Notify::new() })
     }
 
     /// Takes new options; a higher connection limit lets waiting clients in.

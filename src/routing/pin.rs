@@ -13,6 +13,7 @@
 use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::SystemTime;
 
 use dashmap::{DashMap, Entry};
 
@@ -35,6 +36,11 @@ pub use seat::Seat;
 
 /// Wall-clock seconds since 1970; good until 2106.
 pub type Second = u32;
+
+pub fn second(time: SystemTime) -> Second {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Second::try_from(since.as_secs()).unwrap_or(Second::MAX)
+}
 
 pub type SharedPins = Arc<Pins>;
 
@@ -157,6 +163,12 @@ impl Pins {
         None
     }
 
+    /// The version that [`Pins::find`] would find. Holds nothing and counts nothing: for explanations.
+    pub fn peek(&self, seat: &Seat, key: PinKey, now: Second) -> Option<usize> {
+        let pin = self.segment(key).pins.get(&key)?;
+        seat.version_of(&pin, now).ok()
+    }
+
     /// Pins the conversation to `version`, if it is not pinned: of two requests that begin a conversation at the
     /// same time the first one's version counts for both. `None` where the table is full of pins in use.
     pub fn make(self: &Arc<Self>, seat: &Seat, key: PinKey, version: usize, now: Second) -> Option<(Hold, usize)> {
@@ -245,3 +257,6 @@ impl Segment {
 fn add(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
+
+#[cfg(test)]
+mod tests;

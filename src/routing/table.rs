@@ -111,6 +111,13 @@ pub struct Head<'a> {
     pub nonce: u64,
 }
 
+impl Decision {
+    /// What was fixed before anything was decided.
+    pub fn fixed(version: usize, reason: Reason) -> Self {
+        Self { version, bucket: None, reason }
+    }
+}
+
 /// Which version answers, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
@@ -123,6 +130,10 @@ pub struct Decision {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
+    /// A signed word of an operator.
+    Override,
+    /// The version that its conversation began on.
+    Pin,
     /// Index into `Agent::rules`.
     Rule(usize),
     /// The bucket's arm of the split.
@@ -139,6 +150,8 @@ impl Reason {
     /// The stable code of logs, metrics and the API.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Override => "override",
+            Self::Pin => "pin",
             Self::Rule(_) => "rule",
             Self::Split => "split",
             Self::NotInAudience => "not_in_audience",

@@ -15,6 +15,7 @@ mod deployments;
 mod family;
 mod instance;
 mod outside;
+mod pins;
 mod versions;
 
 use std::borrow::Cow;
@@ -105,6 +106,16 @@ pub struct ConversationFigures {
     pub to_migrate: Option<u64>,
 }
 
+/// What the scrape shows of the table of conversations.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PinFigures {
+    pub pins: usize,
+    pub max: usize,
+    pub bytes: usize,
+    /// What has happened to pins, how often.
+    pub events: Vec<(&'static str, u64)>,
+}
+
 /// Everything that `/metrics` shows.
 pub struct Metrics {
     registry: Registry,
@@ -113,6 +124,7 @@ pub struct Metrics {
     conversations: Arc<Source<Vec<ConversationFigures>>>,
     access: Arc<Mutex<Option<Arc<AccessCounters>>>>,
     outside: Arc<Mutex<Option<Arc<OutsideCounters>>>>,
+    pins: Arc<Source<PinFigures>>,
 }
 
 impl Metrics {
@@ -127,9 +139,10 @@ impl Metrics {
         limit: usize,
     ) -> Self {
         let (table, deployments, conversations) = (Arc::default(), Arc::default(), Arc::default());
-        let (access, outside) = (Arc::default(), Arc::default());
-        let metrics = Self { registry: Registry::new(), table, deployments, conversations, access, outside };
-        let own: [Box<dyn Collector>; 6] = [
+        let (access, outside, pins) = (Arc::default(), Arc::default(), Arc::default());
+        let metrics = Self { registry: Registry::new(), table, deployments, conversations, access, outside, pins };
+        let own: [Box<dyn Collector>; 7] = [
+            Box::new(pins::PinCollector::new(metrics.pins.clone(), proxy.clone())),
             Box::new(versions::VersionCollector::new(stats, limit)),
             Box::new(instance::InstanceCollector::new(instance::Sources {
                 reloads,
@@ -168,6 +181,11 @@ impl Metrics {
     /// Where the figures of conversations come from. Called at each scrape; must not call back into `Metrics`.
     pub fn set_conversation_source(&self, source: Box<dyn Fn() -> Vec<ConversationFigures> + Send + Sync>) {
         self.conversations.set(source);
+    }
+
+    /// Where the figures of the table of pins come from. Called at each scrape; must not call back into `Metrics`.
+    pub fn set_pin_source(&self, source: Box<dyn Fn() -> PinFigures + Send + Sync>) {
+        self.pins.set(source);
     }
 
     /// The access log's counts, where one is written. Replaces those of an earlier log.

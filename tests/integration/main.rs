@@ -9,6 +9,7 @@ mod faults;
 mod harness;
 mod health;
 mod http1;
+mod pins;
 mod prometheus;
 mod reload;
 mod rollback;

@@ -19,6 +19,7 @@ use crate::control::service::Control;
 use crate::ready::Readiness;
 use crate::routing::ids::{AgentId, EnvironmentId};
 use crate::routing::spec::RouteSpec;
+use crate::routing::standing::Known;
 use crate::telemetry::stats::StatsRegistry;
 
 /// A port with `support-bot` (deploying 1.5.0, with conversations) in production, and `twin` in production and staging.
@@ -73,6 +74,8 @@ impl Port {
             prometheus: None,
         };
         let (control, _) = Control::start(intent, Arc::new(StatsRegistry::new(1))).expect("a good intent");
+        let pins = control.pins().clone();
+        let known = Arc::new(move || Known { pins: pins.clone(), keys: Arc::default() });
         let state = AdminState {
             control,
             reloads: Arc::default(),
@@ -82,6 +85,7 @@ impl Port {
             answers: Answers::default(),
             followers: Followers::default(),
             form: DeploymentForm { read: deployment_request, schema: deployment_schema },
+            known,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("is bound");

@@ -13,7 +13,7 @@ use crate::control::reconcile::Reconciler;
 use crate::control::store::memory::Memory;
 use crate::control::writer::WriterThread;
 use crate::routing::ids::{AgentId, EnvironmentId, VersionId};
-use crate::routing::pin::Hold;
+use crate::routing::pin::{Hold, second};
 use crate::telemetry::checkpoints::CheckpointFigures;
 use crate::telemetry::commits::CommitFigures;
 
@@ -67,7 +67,7 @@ impl Bench {
         let (_, seat) = agent.conversations(self.control.pins()).expect("it talks");
         let index = agent.versions.iter().position(|known| known.id.as_str() == version).expect("has it");
         let key = seat.key(format!("c{number}").as_bytes()).expect("an id");
-        let made = self.control.pins().make(seat, key, index, super::keep::second(at));
+        let made = self.control.pins().make(seat, key, index, second(at.wall));
         made.expect("there is room").0
     }
 

@@ -2,7 +2,7 @@
 //! which versions are drained. The table of pins is walked without the service's lock, so that a rollback never waits
 //! for it.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::state::Inner;
 use super::{Control, migrations};
@@ -15,7 +15,7 @@ use crate::control::persist;
 use crate::control::report;
 use crate::control::writer::Write;
 use crate::routing::ids::VersionId;
-use crate::routing::pin::{Migrated, PinAgent, Place, SEGMENTS, Second};
+use crate::routing::pin::{Migrated, PinAgent, Place, SEGMENTS, second};
 use crate::routing::table::Agent;
 use crate::telemetry::stats::{Histograms, Totals};
 
@@ -35,7 +35,7 @@ struct Move {
 impl Control {
     /// One round; says how long the next may wait.
     pub(in crate::control) fn keep(&self, now: Moment) -> Duration {
-        self.0.pins.sweep(SWEPT, second(now));
+        self.0.pins.sweep(SWEPT, second(now.wall));
         let places = self.0.pins.places();
         let (moves, left, mut events) = {
             let mut inner = self.0.lock();
@@ -215,10 +215,4 @@ impl Inner {
         self.migrations.forget_old(key, write);
         self.tell_of(control, key, kind, after, now)
     }
-}
-
-/// The wall clock as pins count it.
-pub(super) fn second(now: Moment) -> Second {
-    let since = now.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Second::try_from(since.as_secs()).unwrap_or(Second::MAX)
 }

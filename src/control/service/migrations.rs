@@ -9,7 +9,6 @@ use std::future::Future;
 use std::sync::Arc;
 
 use super::Control;
-use super::keep::second;
 use super::orders::{PATIENCE, confirmed};
 use super::state::Inner;
 use crate::control::command::{CommandError, Order, Refusal};
@@ -22,7 +21,7 @@ use crate::control::persist;
 use crate::control::report;
 use crate::control::writer::{Write, written};
 use crate::routing::ids::{VersionId, Weight};
-use crate::routing::pin::{Migrated, PinKey, Second, SharedPins};
+use crate::routing::pin::{Migrated, PinKey, Second, SharedPins, second};
 
 /// Behind the service's lock.
 #[derive(Default)]
@@ -277,7 +276,7 @@ pub(super) fn migrate(pins: &SharedPins, key: &AgentKey, migration: &Migration, 
         Mode::Manual { listed } => Some(listed.iter().filter_map(|key| u128::from_str_radix(key, 16).ok()).collect()),
         Mode::Immediate | Mode::Gradual(_) => None,
     };
-    let began = second(*started);
+    let began = second(started.wall);
     let is_in_it = |key: PinKey, created: Second| {
         created <= began && listed.as_ref().is_none_or(|listed| listed.contains(&key.to_u128()))
     };

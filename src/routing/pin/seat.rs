@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
+
 use super::place::{PinAgent, Place};
 use super::{Lapse, Pin, PinKey, Pins, Second};
 use crate::routing::conversation::{ConversationSpec, PinPolicy};
@@ -18,6 +20,7 @@ pub struct Seat {
     ttl: Second,
     /// `None`: pinned to the end of the time to live.
     grace: Option<Second>,
+    fingerprint: [u8; 8],
 }
 
 impl Seat {
@@ -35,7 +38,17 @@ impl Seat {
         let pin_agent = places.first().map_or_else(|| place(&agent.spec.stable), Arc::clone).agent.clone();
         pin_agent.set_ttl(seconds(spec.ttl));
         let open = agent.versions.iter().map(is_open).collect();
-        Self { agent: pin_agent, places, open, ttl: seconds(spec.ttl), grace }
+        let fingerprint = fingerprint(agent.environment().as_str(), agent.id().as_str());
+        Self { agent: pin_agent, places, open, ttl: seconds(spec.ttl), grace, fingerprint }
+    }
+
+    pub fn ttl(&self) -> Second {
+        self.ttl
+    }
+
+    /// Stands for the agent in its environment, in tokens.
+    pub fn fingerprint(&self) -> [u8; 8] {
+        self.fingerprint
     }
 
     /// The key of a conversation; `None` for an id that is empty or too long.
@@ -66,6 +79,12 @@ impl Seat {
             _ => Ok(version),
         }
     }
+}
+
+fn fingerprint(environment: &str, agent: &str) -> [u8; 8] {
+    // A byte that no name contains keeps (`a`, `bc`) apart from (`ab`, `c`).
+    let hash = Sha256::new().chain_update(environment).chain_update([0xff]).chain_update(agent).finalize();
+    std::array::from_fn(|byte| hash[byte])
 }
 
 fn seconds(duration: Duration) -> Second {
