@@ -18,7 +18,7 @@ use std::sync::Arc;
 use super::persist::Written;
 use super::store::{Documents, StoreError};
 use crate::routing::ids::{AgentId, EnvironmentId, VersionId};
-use crate::routing::pin::{PinKey, PinRecord, PinSecret, Pins, Place};
+use crate::routing::pin::{PinKey, PinRecord, PinSecret, Pins, Place, SharedPins};
 
 /// What one commit writes of pins: little enough that a rollback behind it hardly waits.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -100,39 +100,40 @@ pub fn take_up(
     }
 }
 
-/// What is to be written, in commits that are no longer than they may be.
-pub struct Pass(VecDeque<usize>);
-
-/// A part of a [`Pass`].
-pub struct Chunk {
-    pub segments: Vec<usize>,
-    pub documents: Vec<Written>,
+/// All that has changed, to be written in commits that are no longer than they may be. What is not written when it is
+/// dropped is written next time.
+pub struct Pass {
+    pins: SharedPins,
+    todo: VecDeque<usize>,
+    /// Given out, and not known to be written.
+    in_hand: Vec<usize>,
 }
 
 impl Pass {
-    /// All that has changed since the last one.
-    pub fn begin(pins: &Pins) -> Self {
-        Self(pins.changed_segments().into())
+    pub fn begin(pins: SharedPins) -> Self {
+        Self { todo: pins.changed_segments().into(), pins, in_hand: Vec::new() }
     }
 
-    pub fn next(&mut self, pins: &Pins) -> Option<Chunk> {
-        let mut chunk = Chunk { segments: Vec::new(), documents: Vec::new() };
-        let mut bytes = 0;
+    /// The next commit's documents. Whoever asks has written those before.
+    pub fn next(&mut self) -> Option<Vec<Written>> {
+        self.in_hand.clear();
+        let (mut documents, mut bytes) = (Vec::new(), 0);
         while bytes < CHUNK_BYTES
-            && let Some(segment) = self.0.pop_front()
+            && let Some(segment) = self.todo.pop_front()
         {
-            let records = pins.export(segment);
+            self.in_hand.push(segment);
+            let records = self.pins.export(segment);
             let document = (!records.is_empty()).then(|| encode(&records));
             bytes += document.as_ref().map_or(0, Vec::len);
-            chunk.segments.push(segment);
-            chunk.documents.push((format!("{PINS}{segment:03}"), document));
+            documents.push((format!("{PINS}{segment:03}"), document));
         }
-        (!chunk.segments.is_empty()).then_some(chunk)
+        (!documents.is_empty()).then_some(documents)
     }
+}
 
-    /// What was not written is written next time.
-    pub fn give_up(self, chunk: &Chunk, pins: &Pins) {
-        self.0.iter().chain(&chunk.segments).for_each(|segment| pins.mark_changed(*segment));
+impl Drop for Pass {
+    fn drop(&mut self) {
+        self.todo.iter().chain(&self.in_hand).for_each(|segment| self.pins.mark_changed(*segment));
     }
 }
 

@@ -16,6 +16,7 @@ use super::model::Moment;
 use super::service::{Control, ROUND};
 use super::store::StoreError;
 use super::writer::{Write, written};
+use crate::telemetry::checkpoints::CheckpointFigures;
 
 /// From one checkpoint to the next: what a killed process loses.
 pub const INTERVAL: Duration = Duration::from_secs(10);
@@ -29,49 +30,74 @@ const LAST: Duration = Duration::from_secs(10);
 /// There is one.
 pub struct Keeper {
     control: Control,
-    failing: bool,
 }
 
 impl Keeper {
     pub fn new(control: Control) -> Self {
-        Self { control, failing: false }
+        Self { control }
     }
 
     /// Runs until `stop` says true, or its sender is gone; writes the last checkpoint then.
-    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+    pub async fn run(self, stop: watch::Receiver<bool>) {
+        tokio::join!(self.rounds(stop.clone()), self.checkpoints(stop));
+    }
+
+    async fn rounds(&self, mut stop: watch::Receiver<bool>) {
         let stopped = stop.wait_for(|stop| *stop);
         tokio::pin!(stopped);
-        let mut due = Instant::now() + INTERVAL;
         loop {
             let begun = Instant::now();
             let control = self.control.clone();
             let round = spawn_blocking(move || control.keep(Moment::now())).await;
-            let again = round.unwrap_or(ROUND).max(begun.elapsed() * REST);
-            if Instant::now() >= due {
-                let begun = Instant::now();
-                self.checkpoint().await;
-                due = Instant::now() + INTERVAL.max(begun.elapsed() * PART);
-            }
-            let earliest = begun + begun.elapsed() * REST;
+            let rested = begun + begun.elapsed() * REST;
+            let again = (begun + round.unwrap_or(ROUND)).max(rested);
             let woken = async {
                 self.control.keep_wanted().await;
-                sleep_until(earliest).await;
+                sleep_until(rested).await;
             };
             tokio::select! {
-                _ = &mut stopped => break,
+                _ = &mut stopped => return,
                 () = woken => {}
-                () = sleep_until(begun + again) => {}
+                () = sleep_until(again) => {}
             }
-        }
-        if timeout(LAST, self.checkpoint()).await.is_err() {
-            tracing::error!("the last checkpoint of conversations was not written within {} s", LAST.as_secs());
         }
     }
 
-    async fn checkpoint(&mut self) {
+    /// Apart from the rounds: a disk that stalls stops nobody from moving.
+    async fn checkpoints(&self, mut stop: watch::Receiver<bool>) {
         let Some(figures) = self.control.checkpoints() else { return };
+        let stopped = stop.wait_for(|stop| *stop);
+        tokio::pin!(stopped);
+        let mut checkpoints = Checkpoints { control: &self.control, figures, failing: false };
+        let mut due = Instant::now() + INTERVAL;
+        loop {
+            let next = async {
+                sleep_until(due).await;
+                let begun = Instant::now();
+                checkpoints.write().await;
+                Instant::now() + INTERVAL.max(begun.elapsed() * PART)
+            };
+            tokio::select! {
+                _ = &mut stopped => break,
+                next = next => due = next,
+            }
+        }
+        if timeout(LAST, checkpoints.write()).await.is_err() {
+            tracing::error!("the last checkpoint of conversations was not written within {} s", LAST.as_secs());
+        }
+    }
+}
+
+struct Checkpoints<'a> {
+    control: &'a Control,
+    figures: &'a CheckpointFigures,
+    failing: bool,
+}
+
+impl Checkpoints<'_> {
+    async fn write(&mut self) {
         let written = self.pass().await;
-        figures.ended(written.is_ok());
+        self.figures.ended(written.is_ok());
         match &written {
             Ok(()) if self.failing => tracing::info!("conversations are written down again"),
             Err(why) if !self.failing => {
@@ -84,18 +110,13 @@ impl Keeper {
 
     /// Everything that has changed.
     async fn pass(&self) -> Result<(), StoreError> {
-        let mut pass = Pass::begin(self.control.pins());
+        let mut pass = Pass::begin(self.control.pins().clone());
         loop {
-            let pins = self.control.pins().clone();
-            let next = spawn_blocking(move || (pass.next(&pins), pass)).await;
-            let (chunk, rest) = next.map_err(|panicked| StoreError::Failed(panicked.to_string()))?;
+            let next = spawn_blocking(move || (pass.next(), pass)).await;
+            let (documents, rest) = next.map_err(|panicked| StoreError::Failed(panicked.to_string()))?;
+            let Some(aside) = documents else { return Ok(()) };
             pass = rest;
-            let Some(mut chunk) = chunk else { return Ok(()) };
-            let aside = std::mem::take(&mut chunk.documents);
-            if let Err(why) = written(self.control.write_spare(Write { aside, ..Write::default() })).await {
-                pass.give_up(&chunk, self.control.pins());
-                return Err(why);
-            }
+            written(self.control.write_spare(Write { aside, ..Write::default() })).await?;
         }
     }
 }

@@ -348,6 +348,7 @@ async fn a_restart_goes_on_from_where_the_conversations_are() {
     // A second more: a moment that was read back may be a little off on the monotonic clock.
     next.control.keep(done.migration.started.checked_add(Duration::from_secs(101)).expect("soon"));
     assert_eq!((next.counts(), next.newest().state.as_str()), ((0, 100), "completed"));
+    assert_eq!(next.records().await.last().map(String::as_str), Some("complete migration"), "it is written");
     let last = Bench::open(bench.store.clone(), None);
     assert_eq!(last.newest().state.as_str(), "completed");
 }

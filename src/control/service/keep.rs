@@ -1,6 +1,6 @@
-//! What the keeper does at each round: moves conversations, forgets those of versions that are gone or were rolled back, and sees
-//! which versions are drained. The table of pins is walked without the service's lock, so that a rollback never waits
-//! for it.
+//! What the keeper does at each round: moves conversations, forgets those of versions that are gone or were rolled
+//! back, and sees which versions are drained. The table of pins is walked without the service's lock, so that a
+//! rollback never waits for it.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::{Control, migrations};
 use crate::control::command::Order;
 use crate::control::drain::Load;
 use crate::control::feed::{Event, EventKind};
-use crate::control::migration::{Migration, MigrationId, overdue};
+use crate::control::migration::{Migration, MigrationId, Plan, State, overdue};
 use crate::control::model::{Actor, AgentKey, Moment};
 use crate::control::persist;
 use crate::control::report;
@@ -29,7 +29,7 @@ const SWEPT: usize = SEGMENTS / 32;
 struct Move {
     key: AgentKey,
     migration: Migration,
-    moves: u64,
+    plan: Plan,
 }
 
 impl Control {
@@ -49,8 +49,12 @@ impl Control {
         events.extend(self.end_drains(now));
         let mut again = ROUND;
         for due in moves {
-            again = again.min(due.migration.plan(now).again);
-            let migrated = migrations::migrate(&self.0.pins, &due.key, &due.migration, due.moves);
+            again = again.min(due.plan.again);
+            // Not its time yet, and somebody is left: nothing would come of looking.
+            if due.plan.moves == 0 && self.place(&due.key, &due.migration.from).conversations() > 0 {
+                continue;
+            }
+            let migrated = migrations::migrate(&self.0.pins, &due.key, &due.migration, due.plan.moves);
             let mut inner = self.0.lock();
             events.extend(inner.ran(self, &due.key, &due.migration.id, migrated, now));
         }
@@ -114,7 +118,7 @@ impl Inner {
         });
         let due = |(key, migration): (&AgentKey, &Migration)| Move {
             key: key.clone(),
-            moves: migration.plan(now).moves,
+            plan: migration.plan(now),
             migration: migration.clone(),
         };
         running.map(due).collect()
@@ -144,14 +148,14 @@ impl Inner {
             for migration in known.iter_mut().filter(|migration| migration.is_running()) {
                 let Some(why) = migration.obstacle(&entry.rollout) else { continue };
                 let before = migration.clone();
-                migration.cancel(Actor::pointsman(), Some(why.clone()), now);
+                migration.cancel(Actor::pointsman(), Some(why), now);
                 ended.push((key.clone(), before, migration.clone()));
             }
             true
         });
         let mut events = Vec::new();
         for (key, before, after) in ended {
-            events.push(self.written(control, &key, "cancel migration", (&before, &after), &mut write, now));
+            events.push(self.ended(control, &key, "cancel migration", (&before, &after), &mut write, now));
         }
         drop(control.0.book.insist(write));
         events
@@ -190,13 +194,13 @@ impl Inner {
             return None;
         }
         let mut write = Write::default();
-        let event = self.written(control, key, "complete migration", (&before, &after), &mut write, now);
+        let event = self.ended(control, key, "complete migration", (&before, &after), &mut write, now);
         drop(control.0.book.insist(write));
         Some(event)
     }
 
     /// The end of a migration: documents, record, event.
-    fn written(
+    fn ended(
         &mut self,
         control: &Control,
         key: &AgentKey,
@@ -205,10 +209,8 @@ impl Inner {
         write: &mut Write,
         now: Moment,
     ) -> Event {
-        let kind = match after.state.as_str() {
-            "cancelled" => EventKind::MigrationCancelled,
-            _ => EventKind::MigrationCompleted,
-        };
+        let is_cancelled = matches!(after.state, State::Cancelled { .. });
+        let kind = if is_cancelled { EventKind::MigrationCancelled } else { EventKind::MigrationCompleted };
         let order = Order::by(Actor::pointsman());
         write.documents.push(persist::migration(key, after));
         write.records.push(persist::record_migration(key, command, &order, Some(before), after, now));
