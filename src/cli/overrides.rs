@@ -86,9 +86,8 @@ fn keys_of_environment(args: &Sign, secret: &str) -> anyhow::Result<KeyRing> {
 fn keys_of_file(args: &Sign) -> anyhow::Result<KeyRing> {
     let (config, file) = (Config::load(&args.config)?, args.config.display());
     let keys = config.keys().overrides.with_context(|| format!("{file} has no `overrides: {{ keys: [...] }}`"))?.keys;
-    let in_scope = |id: &str, environment: &str| {
-        environment == args.environment && (args.agent == ANY_AGENT || id == args.agent)
-    };
+    let in_scope =
+        |id: &str, environment: &str| environment == args.environment && (args.agent == ANY_AGENT || id == args.agent);
     let mut specs = config.agents.iter().map(|agent| &agent.spec);
     let has_version = specs.any(|spec| {
         in_scope(spec.id.as_str(), spec.environment.as_str()) && spec.versions.contains_key(args.version.as_str())

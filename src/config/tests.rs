@@ -11,7 +11,7 @@ use crate::control::model::{OnBreach, Strategy};
 use crate::control::prometheus::QueryLimit;
 use crate::judge::{GuardTest, Limit};
 use crate::routing::ids::Weight;
-use crate::routing::spec::{Attribute, EndpointAddress, HostPolicy, Scheme};
+use crate::routing::spec::{Attribute, EndpointAddress, HostPolicy, PinPolicy, ResponseId, Scheme, TokenPlace};
 
 mod examples;
 mod golden;

@@ -168,9 +168,7 @@ fn give_token(turn: &Turn, record: &Record, spec: &ConversationSpec, headers: &m
     let Some(place) = &spec.token else { return };
     let (agent, version, pins) = (record.agent(), record.decision.version, &record.conn().worker.shared.pins);
     let (Some(ring), Some((_, seat))) = (record.keys().tokens.as_ref(), agent.conversations(pins)) else { return };
-    let is_fresh = |token: Token| {
-        token.version == version && token.expires.saturating_sub(turn.began) > seat.ttl() / 2
-    };
+    let is_fresh = |token: Token| token.version == version && token.expires.saturating_sub(turn.began) > seat.ttl() / 2;
     if turn.token.is_some_and(is_fresh) || !seat.is_open(version) {
         return;
     }

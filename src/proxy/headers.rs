@@ -9,9 +9,9 @@ use http::header::{
 };
 
 use super::encode::write_field;
+use crate::routing::overrides::SIGNATURE_HEADER;
 
 pub(super) use crate::routing::overrides::VERSION_HEADER;
-use crate::routing::overrides::SIGNATURE_HEADER;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");

@@ -91,7 +91,8 @@ impl Overrides {
     ) -> Result<usize, OverrideFault> {
         let opened = self.keys.open(Purpose::Override, signature)?;
         let grant = Grant::read(opened.payload()).ok_or(SealFault::Malformed)?;
-        if grant.environment != agent.environment().as_str() || ![ANY_AGENT, agent.id().as_str()].contains(&grant.agent) {
+        if grant.environment != agent.environment().as_str() || ![ANY_AGENT, agent.id().as_str()].contains(&grant.agent)
+        {
             return Err(OverrideFault::Foreign);
         }
         if grant.expires <= now {

@@ -76,42 +76,62 @@ pub fn token(
 /// Says what the request's override, conversation and token come to, and whether they fix its version. Changes
 /// no pin.
 pub fn explain(explanation: &mut Explanation, agent: &Agent, head: &Head<'_>, known: &Known, now: Second) {
-    let Known { pins, keys } = known;
-    let named = |version: usize| agent.versions.get(version).map_or("", |version| version.id.as_str());
-    let mut fixed = None;
-    if let Some(asked) = keys.overrides.as_ref().and_then(|known| overridden(known, agent, head.headers, now)) {
-        explanation.standing.push(match asked {
-            Ok(version) => format!("its override for {} is good", named(version)),
-            Err(fault) => format!("its override is ignored: {fault}"),
-        });
-        fixed = asked.ok().map(|version| Decision::fixed(version, Reason::Override));
-    }
-    if let Some((spec, seat)) = agent.conversations(pins) {
-        let mut pinned = None;
-        if let Some(id) = conversation_id(spec, head) {
-            let key = seat.key(id.as_bytes());
-            pinned = key.and_then(|key| pins.peek(seat, key, now));
-            explanation.standing.push(match (key, pinned) {
-                (None, _) => "its conversation's id is too long to be pinned".to_owned(),
-                (_, None) => "its conversation is not in this instance's table of pins".to_owned(),
-                (_, Some(version)) => format!("its conversation is pinned to {}", named(version)),
-            });
-        }
-        if let Some(token) = token(keys, (spec, seat), agent, head.headers, now) {
-            explanation.standing.push(match &token {
-                Ok(Token { version, epoch, expires }) => {
-                    let left = expires.saturating_sub(now);
-                    format!("its token holds to {}, chosen at epoch {epoch}, for {left} s more", named(*version))
-                }
-                Err(fault) => format!("its token is ignored: {fault}"),
-            });
-            pinned = pinned.or(token.ok().map(|token| token.version));
-        }
-        fixed = fixed.or(pinned.map(|version| Decision::fixed(version, Reason::Pin)));
-    }
+    let said = &mut explanation.standing;
+    let fixed = explain_override(said, agent, head.headers, &known.keys, now)
+        .or_else(|| explain_conversation(said, agent, head, known, now));
     if let Some(decision) = fixed {
         explanation.fix(agent, &decision);
     }
+}
+
+fn explain_override(
+    said: &mut Vec<String>,
+    agent: &Agent,
+    headers: &HeaderMap,
+    keys: &Keys,
+    now: Second,
+) -> Option<Decision> {
+    match overridden(keys.overrides.as_ref()?, agent, headers, now)? {
+        Ok(version) => {
+            said.push(format!("its override for {} is good", name(agent, version)));
+            Some(Decision::fixed(version, Reason::Override))
+        }
+        Err(fault) => {
+            said.push(format!("its override is ignored: {fault}"));
+            None
+        }
+    }
+}
+
+fn explain_conversation(
+    said: &mut Vec<String>,
+    agent: &Agent,
+    head: &Head<'_>,
+    Known { pins, keys }: &Known,
+    now: Second,
+) -> Option<Decision> {
+    let (spec, seat) = agent.conversations(pins)?;
+    let key = conversation_id(spec, head).map(|id| seat.key(id.as_bytes()));
+    let pinned = key.flatten().and_then(|key| pins.peek(seat, key, now));
+    said.extend(key.map(|key| match (key, pinned) {
+        (None, _) => "its conversation's id is too long to be pinned".to_owned(),
+        (_, None) => "its conversation is not in this instance's table of pins".to_owned(),
+        (_, Some(version)) => format!("its conversation is pinned to {}", name(agent, version)),
+    }));
+    let token = token(keys, (spec, seat), agent, head.headers, now);
+    said.extend(token.as_ref().map(|token| match token {
+        Ok(Token { version, epoch, expires }) => {
+            let (version, left) = (name(agent, *version), expires.saturating_sub(now));
+            format!("its token holds to {version}, chosen at epoch {epoch}, for {left} s more")
+        }
+        Err(fault) => format!("its token is ignored: {fault}"),
+    }));
+    let held = pinned.or(token.and_then(Result::ok).map(|token| token.version));
+    held.map(|version| Decision::fixed(version, Reason::Pin))
+}
+
+fn name(agent: &Agent, version: usize) -> &str {
+    agent.versions.get(version).map_or("", |version| version.id.as_str())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! It names the version, the agent (as a fingerprint: a token of one agent is foreign to all others, and to the
 //! same agent in another environment), the epoch of the table that decided, and when it ends.
 
-use super::pin::{Second, Seat};
+use super::pin::{Seat, Second};
 use super::seal::{KeyRing, Purpose, SealFault};
 use super::table::Agent;
 

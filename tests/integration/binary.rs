@@ -6,6 +6,7 @@ mod completions;
 mod conversations;
 mod ctl;
 mod durability;
+mod overrides;
 mod process;
 mod run;
 mod signals;

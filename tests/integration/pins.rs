@@ -213,8 +213,7 @@ fn under_upgrade_at_turn_a_response_in_flight_holds_and_the_next_turn_moves() {
     let canary = Endpoint::saying("new");
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("pointsman.yaml");
-    let conversations =
-        "    conversations: { id: ['header:x-conversation-id'], policy: upgrade_at_turn, grace: 0s }\n";
+    let conversations = "    conversations: { id: ['header:x-conversation-id'], policy: upgrade_at_turn, grace: 0s }\n";
     let write = |share: u32| {
         let agents = two_versions(&stable, &canary, &format!("{conversations}{}", split(share)));
         std::fs::write(&path, format!("{PORTS}{agents}")).unwrap();
@@ -250,7 +249,9 @@ fn an_override_is_honoured_when_it_is_signed_and_never_reaches_the_agent() {
         ask(
             &app,
             "u",
-            &format!("x-conversation-id: c-1\r\nx-pointsman-version: {version}\r\nx-pointsman-signature: {signature}\r\n"),
+            &format!(
+                "x-conversation-id: c-1\r\nx-pointsman-version: {version}\r\nx-pointsman-signature: {signature}\r\n"
+            ),
         )
     };
     let sent = with("2.0.0", &good);

@@ -135,7 +135,8 @@ fn keys(given: Vec<file::Key>, path: &str, scope: &mut Scope<'_, '_>) -> Vec<Sig
         let (Text(id), Text(secret)) = (key.id, key.secret);
         if !is_key_id(&id) {
             let expected = format!("expected up to {KEY_ID_BYTES_MAX} letters, digits, `-`, `_` and `.`");
-            scope.error(&format!("{path}[{position}].id"), format!("`{}` is no name for a key; {expected}", shown(&id)));
+            scope
+                .error(&format!("{path}[{position}].id"), format!("`{}` is no name for a key; {expected}", shown(&id)));
         }
         if keys.iter().any(|other| other.id == id) {
             scope.error(&format!("{path}[{position}].id"), "is the name of another key as well; expected each once");
@@ -143,7 +144,8 @@ fn keys(given: Vec<file::Key>, path: &str, scope: &mut Scope<'_, '_>) -> Vec<Sig
         if secret.len() < SECRET_BYTES_MIN {
             let found = secret.len();
             let remedy = "make one with `openssl rand -base64 32`";
-            let message = format!("{found} bytes are too few for a secret; expected at least {SECRET_BYTES_MIN}: {remedy}");
+            let message =
+                format!("{found} bytes are too few for a secret; expected at least {SECRET_BYTES_MIN}: {remedy}");
             scope.error(&format!("{path}[{position}].secret"), message);
         }
         keys.push(SigningKey { id, secret: Secret(secret.into()) });

@@ -90,11 +90,7 @@ parsed!(
     ResponseId,
     "ResponseId",
     "a place in a response such as header:mcp-session-id",
-    pattern(
-        "(header|json):.+",
-        "Where a response names its conversation.",
-        &["header:mcp-session-id", "json:/id"],
-    )
+    pattern("(header|json):.+", "Where a response names its conversation.", &["header:mcp-session-id", "json:/id"],)
 );
 parsed!(
     EndpointAddress,

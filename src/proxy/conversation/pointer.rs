@@ -121,7 +121,8 @@ mod tests {
 
     #[test]
     fn a_value_is_found_by_its_pointer() {
-        let text = r#"{"a": {"id": "x", "n": 12.5}, "list": [{"id": "one"}, {"id": 2}], "a/b": {"~": "t"}, "no": null}"#;
+        let text =
+            r#"{"a": {"id": "x", "n": 12.5}, "list": [{"id": "one"}, {"id": 2}], "a/b": {"~": "t"}, "no": null}"#;
         let cases = [
             ("/a/id", Some("x")),
             ("/a/n", Some("12.5")),

@@ -2,13 +2,16 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Pin, PinKey, Pins, SEGMENTS, Second, Segment, add};
+use super::{Pin, PinKey, Pins, SEGMENTS, SHARDS_PER_SEGMENT, Second, Segment, add};
 
 /// Of one segment's idle pins this part goes at a time.
 const EVICTED_PART: usize = 32;
 
-/// What the map itself needs for a pin, beside the pin.
-const CONTROL_BYTES: usize = 1;
+/// A pin in the map: with the byte that the map itself needs for it.
+const PIN_BYTES: usize = size_of::<(PinKey, Pin)>() + 1;
+
+/// The map keeps its shards on cache lines of their own, by twos.
+const SHARD_BYTES: usize = 128;
 
 /// How the table stands, and what has happened in it since the process began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,7 +45,7 @@ impl Pins {
         PinStats {
             pins: self.len(),
             max: self.max.load(Ordering::Relaxed),
-            bytes: room * (size_of::<(PinKey, Pin)>() + CONTROL_BYTES) + SEGMENTS * size_of::<Segment>(),
+            bytes: room * PIN_BYTES + SEGMENTS * (size_of::<Segment>() + SHARDS_PER_SEGMENT * SHARD_BYTES),
             made: read(&events.made),
             found: read(&events.found),
             expired: read(&events.expired),

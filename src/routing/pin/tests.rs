@@ -301,7 +301,7 @@ fn a_use_changes_the_checkpoint_about_once_a_minute() {
     let bench = Bench::new();
     bench.turn("a", STABLE, NOW);
     bench.pins.changed_segments();
-    let start = NOW.next_multiple_of(TOUCH_SECONDS);
+    let start = (NOW + 1).next_multiple_of(TOUCH_SECONDS);
     bench.turn("a", STABLE, start);
     assert_eq!(bench.pins.changed_segments().len(), 1);
     bench.turn("a", STABLE, start + TOUCH_SECONDS - 1);

@@ -61,11 +61,7 @@ fn an_override_comes_before_a_pin_and_a_pin_before_a_token() {
         (&[("x-conversation-id", "new"), ("x-pin", &canary_token)], "1.5.0", "pin"),
         (&[("x-pin", &canary_token)], "1.5.0", "pin"),
         (
-            &[
-                ("x-conversation-id", "a"),
-                ("x-pointsman-version", "1.6.0"),
-                ("x-pointsman-signature", &signature),
-            ],
+            &[("x-conversation-id", "a"), ("x-pointsman-version", "1.6.0"), ("x-pointsman-signature", &signature)],
             "1.6.0",
             "override",
         ),
@@ -105,7 +101,6 @@ fn without_keys_nothing_signed_counts() {
     let bench = Bench::new();
     let (token, signature) = (bench.token(CANARY, NOW), bench.signature("1.6.0"));
     let keyless = Bench { known: Known { pins: pins(10), keys: Arc::default() }, agent: agent() };
-    let fields =
-        [("x-pin", token.as_str()), ("x-pointsman-version", "1.6.0"), ("x-pointsman-signature", &signature)];
+    let fields = [("x-pin", token.as_str()), ("x-pointsman-version", "1.6.0"), ("x-pointsman-signature", &signature)];
     assert_eq!(keyless.explained(&fields), ("1.4.2".to_owned(), "stable", String::new()));
 }

@@ -54,7 +54,8 @@ fn a_token_does_not_outlive_its_version() {
     let keeping = agent_with(|spec| spec.conversations = Some(keeps), &["1.5.0"]);
     assert_eq!(read_by(&keeping, token.as_bytes(), NOW).map(|token| token.version), Ok(CANARY));
     // Versions may move within the table; the name counts.
-    let more = agent_with(|spec| drop(spec.versions.insert(VersionId::new("1.0.0"), spec.versions["1.5.0"].clone())), &[]);
+    let more =
+        agent_with(|spec| drop(spec.versions.insert(VersionId::new("1.0.0"), spec.versions["1.5.0"].clone())), &[]);
     assert_eq!(read_by(&more, token.as_bytes(), NOW).map(|token| token.version), Ok(CANARY + 1));
 }
 
