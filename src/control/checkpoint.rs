@@ -113,9 +113,14 @@ impl Pass {
     pub fn begin(pins: SharedPins) -> Self {
         Self { todo: pins.changed_segments().into(), pins, in_hand: Vec::new() }
     }
+}
 
-    /// The next commit's documents. Whoever asks has written those before.
-    pub fn next(&mut self) -> Option<Vec<Written>> {
+/// The documents of one commit after the other.
+impl Iterator for Pass {
+    type Item = Vec<Written>;
+
+    /// Whoever asks has written those before.
+    fn next(&mut self) -> Option<Vec<Written>> {
         self.in_hand.clear();
         let (mut documents, mut bytes) = (Vec::new(), 0);
         while bytes < CHUNK_BYTES

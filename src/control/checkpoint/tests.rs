@@ -51,8 +51,8 @@ fn everything(pins: &Pins) -> BTreeMap<u128, (String, String, u32, u32)> {
 }
 
 fn checkpoint(store: &dyn Store, pins: &SharedPins) -> usize {
-    let (mut pass, mut commits) = (Pass::begin(pins.clone()), 0);
-    while let Some(documents) = pass.next() {
+    let mut commits = 0;
+    for documents in Pass::begin(pins.clone()) {
         let bytes: usize = documents.iter().filter_map(|(_, document)| document.as_ref()).map(Vec::len).sum();
         assert!(bytes < CHUNK_BYTES * 2, "{bytes}");
         write(store, documents);
@@ -188,7 +188,7 @@ fn what_could_not_be_written_is_written_next_time() {
     // Whether or not the second part was written, nobody knows.
     drop(pass);
     let mut again = Pass::begin(table.clone());
-    let documents: Vec<_> = std::iter::from_fn(|| again.next()).flatten().collect();
+    let documents: Vec<_> = again.by_ref().flatten().collect();
     assert_eq!(documents.len(), SEGMENTS - written);
     drop(again);
     assert_eq!(changed(&table), [""; 0]);

@@ -12,6 +12,7 @@ use crate::control::model::{DeploymentSpec, Strategy};
 use crate::control::reconcile::Reconciler;
 use crate::control::store::memory::Memory;
 use crate::control::writer::WriterThread;
+use crate::routing::conversation::PinPolicy;
 use crate::routing::ids::{AgentId, EnvironmentId, VersionId};
 use crate::routing::pin::{Hold, second};
 use crate::telemetry::checkpoints::CheckpointFigures;
@@ -22,6 +23,7 @@ struct Bench {
     registry: Arc<StatsRegistry>,
     store: Arc<Memory>,
     start: Instant,
+    wall: SystemTime,
     _running: (Reconciler, Option<WriterThread>),
 }
 
@@ -52,13 +54,20 @@ impl Bench {
         let intent = intent_of(an_agent_that_talks(), deployment);
         let opened = Control::open(intent, registry.clone(), store.clone(), CommitFigures::default());
         let (control, reconciler, writer) = opened.expect("a good intent");
-        Self { control, registry, store, start: Instant::now(), _running: (reconciler, Some(writer)) }
+        Self {
+            control,
+            registry,
+            store,
+            start: Instant::now(),
+            wall: SystemTime::now(),
+            _running: (reconciler, Some(writer)),
+        }
     }
 
-    /// So long after the real time of the start: migrations begin now.
+    /// So long after the start, which was real: so are the times at which migrations begin.
     fn at(&self, seconds: u64) -> Moment {
         let by = Duration::from_secs(seconds);
-        Moment { instant: self.start + by, wall: SystemTime::now() + by }
+        Moment { instant: self.start + by, wall: self.wall + by }
     }
 
     fn begin(&self, number: u32, version: &str, at: Moment) -> Hold {
@@ -121,7 +130,7 @@ async fn all_move_at_once_but_those_whose_response_is_in_flight() {
     bench.control.keep(bench.at(0));
     assert_eq!(bench.newest().progress, Progress { moved: 1_000, remaining: 3, busy: 3 });
     // One that begins at 1.4.2 now is none of its business.
-    drop(bench.begin(5_000, "1.4.2", bench.at(60)));
+    drop(bench.begin(5_000, "1.4.2", bench.at(600)));
     drop(held);
     bench.control.keep(bench.at(61));
     assert_eq!((bench.newest().progress.moved, bench.newest().state.as_str()), (1_003, "completed"));
@@ -302,24 +311,47 @@ async fn a_version_that_gets_no_more_traffic_is_watched_until_nothing_is_left() 
 }
 
 #[tokio::test]
+async fn under_upgrade_at_turn_a_drain_waits_for_turns_and_not_for_conversations() {
+    let mut agent = an_agent_that_talks();
+    let talks = agent.conversations.as_mut().expect("it talks");
+    talks.policy = PinPolicy::UpgradeAtTurn { grace: Duration::from_secs(30) };
+    let bench = Bench::new(None);
+    bench.control.apply(intent_of(agent.clone(), None)).await.expect("a good intent");
+    bench.fill(0..10, "1.4.2");
+    let held = bench.begin(10, "1.4.2", bench.at(0));
+    bench.control.apply(intent_of(agent, Some(blue_green()))).await.expect("a good intent");
+    bench.control.keep(bench.at(0));
+    bench.control.order(&key(), None, Command::Promote, ada()).await.expect("it bakes");
+    for (seconds, left) in [(1, 11), (20, 11), (60, 1)] {
+        bench.control.keep(bench.at(seconds));
+        assert_eq!(bench.control.draining(&key())[0].load.conversations, left, "after {seconds} s");
+    }
+    held.end(second(bench.at(60).wall));
+    bench.control.keep(bench.at(61));
+    assert_eq!(bench.events(), []);
+    bench.control.keep(bench.at(120));
+    assert_eq!(bench.events(), [("drained", "1.4.2".to_owned())]);
+}
+
+#[tokio::test]
 async fn after_its_drain_time_a_replaced_version_gives_its_conversations_away() {
     let spec = DeploymentSpec { drain_timeout: Some(Duration::from_secs(3_600)), ..blue_green() };
     let bench = Bench::new(None);
     bench.fill(0..10, "1.4.2");
     bench.control.apply(intent_of(an_agent_that_talks(), Some(spec))).await.expect("a good intent");
     bench.control.order(&key(), None, Command::Promote, ada()).await.expect("it bakes");
-    for seconds in [0, 60, 3_590] {
+    for seconds in [0, 60, 3_000] {
         bench.control.keep(bench.at(seconds));
         assert_eq!(bench.counts(), (10, 0), "after {seconds} s");
     }
-    let held = bench.begin(3, "1.4.2", bench.at(3_600));
-    bench.control.keep(bench.at(3_610));
-    bench.control.keep(bench.at(3_611));
+    let held = bench.begin(3, "1.4.2", bench.at(3_900));
+    bench.control.keep(bench.at(4_000));
+    bench.control.keep(bench.at(4_001));
     assert_eq!((bench.counts(), bench.newest().state.as_str()), ((1, 9), "running"));
     assert_eq!(bench.newest().reason.as_deref(), Some("its drain_timeout of 1h is over"));
     drop(held);
-    bench.control.keep(bench.at(3_612));
-    bench.control.keep(bench.at(3_613));
+    bench.control.keep(bench.at(4_002));
+    bench.control.keep(bench.at(4_003));
     assert_eq!((bench.counts(), bench.newest().state.as_str()), ((0, 10), "completed"));
     assert_eq!(
         (bench.control.migrations(&key()).len(), bench.events().last().map(|(kind, _)| *kind)),

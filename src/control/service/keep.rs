@@ -14,8 +14,9 @@ use crate::control::model::{Actor, AgentKey, Moment};
 use crate::control::persist;
 use crate::control::report;
 use crate::control::writer::Write;
+use crate::routing::conversation::PinPolicy;
 use crate::routing::ids::VersionId;
-use crate::routing::pin::{Migrated, PinAgent, Place, SEGMENTS, second};
+use crate::routing::pin::{Migrated, PinAgent, Place, SEGMENTS, Second, second};
 use crate::routing::table::Agent;
 use crate::telemetry::stats::{Histograms, Totals};
 
@@ -58,6 +59,7 @@ impl Control {
             let mut inner = self.0.lock();
             events.extend(inner.ran(self, &due.key, &due.migration.id, migrated, now));
         }
+        self.forget_turned(now);
         events.extend(self.drained(now));
         events.iter().for_each(report::log_event);
         again
@@ -94,6 +96,21 @@ impl Control {
             events.push(inner.began(self, &key, migration, &order, now));
         }
         events
+    }
+
+    /// Under `upgrade_at_turn` a draining version is not waited for by conversations whose turn is over.
+    fn forget_turned(&self, now: Moment) {
+        let table = self.0.table.load_full();
+        for (key, draining) in self.all_draining() {
+            let agent = table.agent(key.environment.as_str(), key.agent.as_str());
+            let policy = agent.and_then(|agent| agent.spec.conversations.as_ref()).map(|spec| spec.policy);
+            if let Some(PinPolicy::UpgradeAtTurn { grace }) = policy
+                && draining.load.conversations > 0
+            {
+                let grace = Second::try_from(grace.as_secs()).unwrap_or(Second::MAX);
+                self.0.pins.forget_idle(&self.place(&key, &draining.version), grace, second(now.wall));
+            }
+        }
     }
 
     fn drained(&self, now: Moment) -> Vec<Event> {

@@ -38,6 +38,12 @@ pub struct MigrationDone {
     pub changes: Vec<String>,
 }
 
+impl MigrationDone {
+    fn beginning(migration: Migration) -> Self {
+        Self { changes: migration.beginning(), migration }
+    }
+}
+
 impl Control {
     /// Begins a migration, or says what it would come to.
     pub async fn migrate(
@@ -47,23 +53,21 @@ impl Control {
         order: Order,
     ) -> Result<MigrationDone, CommandError> {
         let (control, key) = (self.clone(), key.clone());
-        to_the_end(async move { control.begin_migration(&key, &request, &order, &Moment::now).await }).await
+        if order.dry_run {
+            return self.planned(&key, request, &order, Moment::now()).map(MigrationDone::beginning);
+        }
+        to_the_end(async move { control.begin_migration(&key, request, &order).await }).await
     }
 
-    pub(super) async fn begin_migration(
+    async fn begin_migration(
         &self,
         key: &AgentKey,
-        request: &MigrationRequest,
+        request: MigrationRequest,
         order: &Order,
-        clock: &(impl Fn() -> Moment + Sync),
     ) -> Result<MigrationDone, CommandError> {
         let _turn = self.0.turn.clone().lock_owned().await;
-        let now = clock();
+        let now = Moment::now();
         let migration = self.planned(key, request, order, now)?;
-        let done = MigrationDone { changes: migration.beginning(), migration: migration.clone() };
-        if order.dry_run {
-            return Ok(done);
-        }
         let write = Write {
             documents: vec![persist::migration(key, &migration)],
             records: vec![persist::record_migration(key, "migrate", order, None, &migration, now)],
@@ -78,13 +82,13 @@ impl Control {
         };
         report::log_event(&event);
         self.0.keep.notify_one();
-        Ok(done)
+        Ok(MigrationDone::beginning(migration))
     }
 
     fn planned(
         &self,
         key: &AgentKey,
-        request: &MigrationRequest,
+        request: MigrationRequest,
         order: &Order,
         now: Moment,
     ) -> Result<Migration, CommandError> {
@@ -93,7 +97,7 @@ impl Control {
         let known = inner.migrations.known.get(key).into_iter().flatten();
         request.check(agent, known.filter(|migration| migration.is_running()))?;
         drop(inner);
-        Ok(self.migration(key, request.clone(), order, now))
+        Ok(self.migration(key, request, order, now))
     }
 
     /// A migration that is about to begin.
@@ -139,7 +143,7 @@ impl Control {
         to_the_end(async move { control.end_migration(&key, &id, &order, Moment::now()).await }).await
     }
 
-    pub(super) async fn end_migration(
+    async fn end_migration(
         &self,
         key: &AgentKey,
         id: &str,

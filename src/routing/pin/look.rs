@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{PinKey, PinRecord, Pins, Place};
+use super::{Pin, PinKey, PinRecord, Pins, Place, Second};
 
 impl Pins {
     /// Every version that ever had a place, with its counts.
@@ -18,6 +18,13 @@ impl Pins {
         let last_used = pin.last_used.load(Ordering::Relaxed);
         let record = PinRecord { key, place, created: pin.created, last_used };
         Some((record, pin.in_flight.load(Ordering::Relaxed)))
+    }
+
+    /// Forgets the conversations of a version that were idle for longer than this, and says how many: under
+    /// `upgrade_at_turn` they are not held any more, and only stand in the table until their next turn.
+    pub fn forget_idle(&self, place: &Place, longer_than: Second, now: Second) -> usize {
+        let goes = |pin: &Pin| pin.place == place.number && !pin.is_busy() && pin.idle_for(now) > longer_than;
+        self.segments.iter().map(|segment| self.remove_where(segment, goes, &self.events.turned)).sum()
     }
 
     /// Forgets one conversation; a response in flight goes on. False where there was none.
