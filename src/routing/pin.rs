@@ -5,9 +5,9 @@
 //! Pure: the time is handed in, in wall-clock seconds, so that pins may outlive the process.
 //!
 //! Bounds. At most `max` pins, 32 bytes each and one of the map's own, in at worst twice the room: 66 MiB for
-//! a million. When the table is full, a new pin takes the place of the longest unused ones: of one segment's
-//! idle pins the oldest thirty-second is evicted, so that the cost of looking is spread over as many pins. That is
-//! least recently used by sample, not exactly. Pins with a response in flight are never evicted; where nothing
+//! a million. When the table is full, a new pin takes the place of the longest unused ones: of one segment
+//! after the other a thirty-second is evicted, of its oldest pins as far as a sample tells, so that the cost of looking
+//! is spread over as many pins. That is least recently used by sample, not exactly. Pins with a response in flight are never evicted; where nothing
 //! else is left, a new pin is refused, and its conversation goes unpinned.
 
 use std::hash::BuildHasherDefault;
@@ -26,6 +26,7 @@ mod manage;
 mod place;
 mod room;
 mod seat;
+mod siphash;
 
 pub use hold::Hold;
 pub use key::{PinKey, PinSecret};

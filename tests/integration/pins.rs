@@ -151,8 +151,10 @@ fn a_session_that_the_agent_names_keeps_its_version() {
     write(0);
     let app = App::watching(&path);
     assert_eq!(ask(&app, "u", "").header("mcp-session-id"), Some("s-1"));
+    let epoch = app.metric("pointsman_table_epoch");
     write(100);
-    eventually("all of the traffic moves", || ask(&app, "other", "mcp-session-id: none\r\n").version() == "2.0.0");
+    eventually("all of the traffic moves", || app.metric("pointsman_table_epoch") > epoch);
+    assert_eq!(ask(&app, "u", "mcp-session-id: s-2\r\n").version(), "2.0.0");
     assert_eq!(ask(&app, "u", "mcp-session-id: s-1\r\n").version(), "1.0.0");
 }
 

@@ -3,14 +3,11 @@
 
 use std::hash::{Hash, Hasher};
 
-use sha2::digest::Output;
 use sha2::{Digest, Sha256};
 
+use super::siphash::SipKey;
 use crate::routing::conversation::ID_BYTES_MAX;
 use crate::routing::ids::BUCKETS;
-
-/// SHA-256 takes its input in blocks of so many bytes.
-const BLOCK_BYTES: usize = 64;
 
 /// The key of the hash: one per instance, kept with the checkpoint. No log can print it.
 #[derive(Clone)]
@@ -72,28 +69,20 @@ impl Hasher for AsItIs {
     }
 }
 
-/// An agent's own hash: a SHA-256 that has taken in one block of secret, so that an id of up to 55 bytes
-/// costs one more block. Half of the output is given away, so a longer input cannot be forged from it.
-#[derive(Clone)]
-pub(super) struct AgentHash(Sha256);
+/// An agent's own hash.
+#[derive(Clone, Copy)]
+pub(super) struct AgentHash(SipKey);
 
 impl AgentHash {
     pub fn new(secret: &PinSecret, environment: &str, agent: &str) -> Self {
         // A byte that no name contains keeps (`a`, `bc`) apart from (`ab`, `c`).
         let named = Sha256::new().chain_update(secret.0).chain_update(environment).chain_update([0xff]);
-        let agent_key: Output<Sha256> = named.chain_update(agent).finalize();
-        let mut block = [0; BLOCK_BYTES];
-        block[..agent_key.len()].copy_from_slice(&agent_key);
-        Self(Sha256::new().chain_update(block))
+        let derived = named.chain_update(agent).finalize();
+        Self(SipKey::new(std::array::from_fn(|byte| derived[byte])))
     }
 
     /// `None` for an id that is empty or longer than [`ID_BYTES_MAX`].
     pub fn key(&self, id: &[u8]) -> Option<PinKey> {
-        if id.is_empty() || id.len() > ID_BYTES_MAX {
-            return None;
-        }
-        let hash = self.0.clone().chain_update(id).finalize();
-        let half = hash.iter().take(16).fold(0u128, |key, byte| key << 8 | u128::from(*byte));
-        Some(PinKey::from_u128(half))
+        (1..=ID_BYTES_MAX).contains(&id.len()).then(|| PinKey::from_u128(self.0.hash(id)))
     }
 }

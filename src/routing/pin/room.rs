@@ -1,11 +1,15 @@
 //! Room in the table: who goes when it is full, and who has stayed too long.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Pin, PinKey, Pins, SEGMENTS, SHARDS_PER_SEGMENT, Second, Segment, add};
+use super::{Pin, PinKey, Pins, SEGMENTS, SHARDS_PER_SEGMENT, Second, Segment};
 
-/// Of one segment's idle pins this part goes at a time.
+/// Of one segment's pins this part goes at a time.
 const EVICTED_PART: usize = 32;
+
+/// So many of a segment's pins say how old its oldest are.
+const SAMPLED_PINS: usize = 512;
 
 /// A pin in the map: with the byte that the map itself needs for it.
 const PIN_BYTES: usize = size_of::<(PinKey, Pin)>() + 1;
@@ -115,22 +119,21 @@ impl Pins {
         false
     }
 
+    /// Evicts up to one part of the segment's pins, of about the oldest age. How old that is, a sample says: keys
+    /// are evenly spread, so that any of them are as good as others.
     fn evict_oldest(&self, segment: &Segment) {
-        let idle = segment.pins.iter().filter(|pin| !pin.is_busy());
-        let mut idle: Vec<_> = idle.map(|pin| (pin.last_used.load(Ordering::Relaxed), *pin.key())).collect();
-        if idle.is_empty() {
-            return;
-        }
-        let count = idle.len().div_ceil(EVICTED_PART);
-        idle.select_nth_unstable(count - 1);
-        for (last_used, key) in idle.into_iter().take(count) {
-            let is_still_idle = |_: &PinKey, pin: &Pin| !pin.is_busy() && pin.idle_for(last_used) == 0;
-            if let Some((_, pin)) = segment.pins.remove_if(&key, is_still_idle) {
-                segment.changed.store(true, Ordering::Relaxed);
-                self.left(&pin);
-                self.taken.fetch_sub(1, Ordering::Relaxed);
-                add(&self.events.evicted);
-            }
-        }
+        let sample = segment.pins.iter().take(SAMPLED_PINS).filter(|pin| !pin.is_busy());
+        let mut ages: Vec<Second> = sample.map(|pin| pin.last_used.load(Ordering::Relaxed)).collect();
+        let oldest = match ages.len() / EVICTED_PART {
+            _ if ages.is_empty() => Second::MAX,
+            nth => *ages.select_nth_unstable(nth).1,
+        };
+        let left = Cell::new(segment.pins.len().div_ceil(EVICTED_PART));
+        let goes = |pin: &Pin| {
+            let goes = left.get() > 0 && !pin.is_busy() && pin.last_used.load(Ordering::Relaxed) <= oldest;
+            left.set(left.get() - usize::from(goes));
+            goes
+        };
+        self.remove_where(segment, goes, &self.events.evicted);
     }
 }
