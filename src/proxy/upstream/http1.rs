@@ -138,21 +138,6 @@ impl Http1 {
         }
     }
 
-    /// For a tunnel, which has no messages.
-    pub fn stream(&mut self) -> &mut UpstreamStream {
-        &mut self.stream
-    }
-
-    /// What was received beyond the head.
-    pub fn take_input(&mut self) -> Bytes {
-        std::mem::take(&mut self.input)
-    }
-
-    /// All of the request is with the kernel.
-    pub fn has_sent_all(&self) -> bool {
-        self.sending.ended
-    }
-
     fn take_framing(&mut self, head: ResponseHead) -> Head {
         self.keep_alive = head.keep_alive;
         self.reading = if head.framing.is_done() { Reading::Ended } else { Reading::Body(head.framing) };
