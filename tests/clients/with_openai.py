@@ -1,0 +1,82 @@
+"""OpenAI's own client, before the mock agent's OpenAI-shaped answers."""
+
+import asyncio
+
+import openai
+
+from harness import PATIENCE, check, equal, raises
+
+MESSAGES = [{"role": "user", "content": "three short words"}]
+SPOKEN = "The points are set, the train may pass."
+
+
+def client(proxy, kind=openai.OpenAI, **options):
+    return kind(base_url=f"{proxy.url}/v1", api_key="none", max_retries=0, timeout=PATIENCE, **options)
+
+
+def ask(client, **options):
+    return client.chat.completions.create(model="m", messages=MESSAGES, **({"max_tokens": 8} | options))
+
+
+def listen(stream):
+    """What it says, its finish reasons, and its usage."""
+    chunks = list(stream)
+    choices = [choice for chunk in chunks for choice in chunk.choices]
+    text = "".join(choice.delta.content or "" for choice in choices)
+    return text, [c.finish_reason for c in choices if c.finish_reason], chunks[-1].usage
+
+
+@check("openai")
+def completion(proxy):
+    """a completion, its version and its usage"""
+    with client(proxy) as c:
+        answer = ask(c)
+    equal((answer.choices[0].message.content, answer.system_fingerprint), (SPOKEN, "1.4.2"))
+    equal((answer.usage.prompt_tokens, answer.usage.completion_tokens), (3, 8))
+
+
+@check("openai")
+def stream(proxy):
+    """a stream, token by token, with its usage"""
+    with client(proxy) as c, proxy.counts(1, "chat", outcome="success"):
+        text, reasons, usage = listen(ask(c, stream=True, stream_options={"include_usage": True}))
+    equal((text, reasons, usage.completion_tokens), (SPOKEN, ["length"], 8))
+
+
+@check("openai")
+def server_error(proxy):
+    """the agent's own error and its status"""
+    with client(proxy) as c, proxy.counts(1, "chat", outcome="server_error"):
+        error = raises(openai.InternalServerError, lambda: ask(c, extra_query={"error_rate": "100%"}))
+    equal((error.status_code, error.code), (500, "mock_failure"))
+
+
+@check("openai")
+def error_in_stream(proxy):
+    """an error inside of a stream, after the tokens before it"""
+    with client(proxy) as c:
+        error = raises(openai.APIError, lambda: listen(ask(c, stream=True, extra_query={"fault": "error"})))
+    equal(error.code, "mock_failure")
+
+
+@check("openai")
+def cut_stream(proxy):
+    """a stream that breaks off is an error to the client as well"""
+    with client(proxy) as c, proxy.counts(1, "chat", outcome="truncated"):
+        error = raises(Exception, lambda: listen(ask(c, stream=True, extra_query={"fault": "cut"})))
+    assert "peer closed connection" in str(error) or isinstance(error, openai.APIConnectionError), repr(error)
+
+
+@check("openai")
+def many_streams(proxy):
+    """100 streams at once are all whole"""
+    async def all_at_once():
+        async with client(proxy, openai.AsyncOpenAI) as c:
+            async def one():
+                chunks = [chunk async for chunk in await ask(c, stream=True, max_tokens=40)]
+                return "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
+            return await asyncio.gather(*(one() for _ in range(100)))
+
+    with proxy.counts(100, "chat", outcome="success"):
+        spoken = asyncio.run(all_at_once())
+    equal(spoken, [SPOKEN * 5] * 100)
