@@ -229,8 +229,7 @@ fn access_log(config: Option<&AccessLogConfig>) -> anyhow::Result<Option<AccessL
 }
 
 fn proxy_options(config: &Config, access_log: Option<AccessLog>) -> ProxyOptions {
-    let Limits { head_bytes, head_fields, head_timeout, keep_alive_timeout, connections, drain_timeout: _ } =
-        config.limits;
+    let Limits { head_bytes, head_fields, head_timeout, keep_alive_timeout, connections, .. } = config.limits;
     ProxyOptions {
         version_header: config.version_header,
         head_bytes,
@@ -238,6 +237,7 @@ fn proxy_options(config: &Config, access_log: Option<AccessLog>) -> ProxyOptions
         head_timeout,
         keep_alive_timeout,
         max_connections: connections,
+        streams_per_connection: u32::try_from(config.limits.streams_per_connection).unwrap_or(u32::MAX),
         access_log,
     }
 }

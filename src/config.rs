@@ -90,6 +90,8 @@ fn hex(bytes: &[u8]) -> String {
 pub struct ListenerConfig {
     pub address: SocketAddr,
     pub environment: EnvironmentId,
+    /// Whether HTTP/2 is spoken beside HTTP/1.1.
+    pub http2: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -122,6 +124,8 @@ pub struct Limits {
     pub keep_alive_timeout: Duration,
     /// All client connections together; more wait in the kernel's accept queue.
     pub connections: usize,
+    /// HTTP/2 requests at a time on one connection; more are refused.
+    pub streams_per_connection: usize,
     /// How long a stop waits for exchanges in flight.
     pub drain_timeout: Duration,
 }
@@ -134,6 +138,7 @@ impl Default for Limits {
             head_timeout: Duration::from_secs(10),
             keep_alive_timeout: Duration::from_secs(75),
             connections: 10_000,
+            streams_per_connection: 128,
             drain_timeout: Duration::from_secs(30),
         }
     }

@@ -2,15 +2,15 @@
 //!
 //! In reading order: [`listen`] accepts and hands each connection to the worker with the fewest;
 //! [`worker`] is one thread with its own runtime, pools and clock of idleness; [`connection`] drives
-//! one client connection; [`serve`] is one request, top-down, with [`read`] and [`send`] for its phases;
-//! [`upstream`] is a connection to an endpoint, with [`encode`] and [`decode`] for what is said on it.
+//! one client connection, of HTTP/1.1 or HTTP/2; [`serve`] is one request, top-down, with [`read`] and
+//! [`send`] for its phases; [`upstream`] is a connection to an endpoint, with [`encode`] and [`decode`] for what is said on it.
 //!
 //! The rules of the hot path:
 //!
 //! - one snapshot of the table per request; nothing is looked up by name;
 //! - no lock, no cross-thread write: pools, buffers, timers and counters belong to the worker;
-//! - the upstream connection is polled by the client's own task, so an exchange is one task and a
-//!   client that goes away drops both ends at once;
+//! - the upstream connection is polled by the task of the client's connection, under HTTP/2 by that of the
+//!   stream, so an exchange is one task and a client that goes away drops both ends at once;
 //! - no timer is armed per request: a connection has one, which looks at the deadline when it fires.
 //!
 //! The proxy reads the table and writes the counters. It knows nothing of the control plane.

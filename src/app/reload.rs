@@ -17,9 +17,8 @@ use tokio::sync::watch;
 use crate::config::watch::{Candidate, ConfigWatch};
 use crate::config::{Config, ListenerConfig};
 use crate::control::service::Control;
-use crate::proxy::listen::{Acceptor, Bound, bind};
+use crate::proxy::listen::{Acceptor, Bound, Serves, bind};
 use crate::proxy::worker::Shared;
-use crate::routing::ids::EnvironmentId;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::reload::ReloadStatus;
@@ -31,7 +30,7 @@ pub(super) struct Listeners(Vec<Listening>);
 struct Listening {
     configured: SocketAddr,
     bound: SocketAddr,
-    environment: Arc<ArcSwap<EnvironmentId>>,
+    serves: Arc<ArcSwap<Serves>>,
 }
 
 impl Listeners {
@@ -63,10 +62,14 @@ impl Listeners {
 }
 
 fn bind_one(index: usize, config: &ListenerConfig) -> anyhow::Result<(Listening, Bound)> {
-    let environment = Arc::new(ArcSwap::from_pointee(config.environment.clone()));
-    let bound = bind(config.address, environment.clone())
+    let serves = Arc::new(ArcSwap::from_pointee(serves(config)));
+    let bound = bind(config.address, serves.clone())
         .with_context(|| super::cannot_listen(&format!("listeners[{index}].address"), config.address))?;
-    Ok((Listening { configured: config.address, bound: bound.address, environment }, bound))
+    Ok((Listening { configured: config.address, bound: bound.address, serves }, bound))
+}
+
+fn serves(config: &ListenerConfig) -> Serves {
+    Serves { environment: config.environment.clone(), http2: config.http2 }
 }
 
 pub(super) struct Reloader {
@@ -142,7 +145,7 @@ impl Reloader {
             self.acceptor.listen(socket).await;
         }
         for (listening, wanted) in next.0.iter().zip(&config.listeners) {
-            listening.environment.store(Arc::new(wanted.environment.clone()));
+            listening.serves.store(Arc::new(serves(wanted)));
         }
         for gone in self.listeners.0.iter().filter(|old| next.0.iter().all(|new| new.bound != old.bound)) {
             self.acceptor.close(gone.bound).await;

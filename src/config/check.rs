@@ -183,7 +183,7 @@ fn check_presence(file: &File, scope: &mut Scope<'_, '_>) {
 fn listeners(given: Option<Vec<file::Listener>>, scope: &mut Scope<'_, '_>) -> Vec<ListenerConfig> {
     let production = || EnvironmentId::new(DEFAULT_ENVIRONMENT);
     let Some(given) = given else {
-        return vec![ListenerConfig { address: DEFAULT_LISTENER, environment: production() }];
+        return vec![ListenerConfig { address: DEFAULT_LISTENER, environment: production(), http2: true }];
     };
     let (_, positions) = scope.positions("listeners");
     if positions.len() > MAX_LISTENERS || (positions.is_empty() && !scope.is_damaged("listeners")) {
@@ -199,7 +199,8 @@ fn listeners(given: Option<Vec<file::Listener>>, scope: &mut Scope<'_, '_>) -> V
                 format!("{address} is given twice; expected one listener per address"),
             );
         }
-        listeners.push(ListenerConfig { address, environment: environment.map_or_else(production, |Text(e)| e) });
+        let environment = environment.map_or_else(production, |Text(e)| e);
+        listeners.push(ListenerConfig { address, environment, http2: listener.http2.unwrap_or(true) });
     }
     listeners
 }
@@ -261,6 +262,12 @@ fn limits(given: file::Limits, scope: &mut Scope<'_, '_>) -> Limits {
         ),
         connections: scope.count("limits.connections", given.connections, default.connections as u64, 1..=1_000_000)
             as usize,
+        streams_per_connection: scope.count(
+            "limits.streams_per_connection",
+            given.streams_per_connection,
+            default.streams_per_connection as u64,
+            1..=10_000,
+        ) as usize,
         drain_timeout: scope.duration(
             "limits.drain_timeout",
             given.drain_timeout,

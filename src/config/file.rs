@@ -54,6 +54,8 @@ pub(super) struct Listener {
     pub(super) address: Text<std::net::SocketAddr>,
     /// Only agents of this environment answer here. Default: `production`.
     pub(super) environment: Option<Text<EnvironmentId>>,
+    /// Whether clients may speak HTTP/2 (cleartext, with prior knowledge) beside HTTP/1.1. Default: true.
+    pub(super) http2: Option<bool>,
 }
 
 /// The operator's port.
@@ -82,6 +84,9 @@ pub(super) struct Limits {
     /// Client connections at a time; more wait to be accepted. Default: 10000.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(super) connections: Option<Whole>,
+    /// HTTP/2 requests at a time on one connection; more are refused. Default: 128.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub(super) streams_per_connection: Option<Whole>,
     /// How long a stop waits for requests in flight. Default: 30s.
     pub(super) drain_timeout: Option<Duration>,
 }

@@ -149,7 +149,7 @@ impl Upload {
     }
 
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = Pin::new(&mut self.rest).poll_frame(cx);
+        let polled = poll_client(&mut self.rest, &self.conn, cx);
         self.conn.awaits_client.set(polled.is_pending());
         polled
     }
@@ -170,6 +170,22 @@ impl Upload {
     fn length(&self) -> Option<u64> {
         let ahead: u64 = self.read_ahead.iter().map(|bytes| bytes.len() as u64).sum();
         self.rest.size_hint().exact().map(|rest| ahead + rest)
+    }
+}
+
+/// The next frame of a client's body.
+///
+/// What broke off must never look whole, or be answered: of an HTTP/2 stream that its client has reset nothing more
+/// comes, and hyper ends its exchange when it has seen this pending. Some resets it takes for the body's end.
+pub(super) fn poll_client(
+    body: &mut Incoming,
+    conn: &ClientConn,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    match Pin::new(&mut *body).poll_frame(cx) {
+        Poll::Ready(Some(Err(_))) if conn.http2 => Poll::Pending,
+        Poll::Ready(None) if conn.http2 && !body.is_end_stream() => Poll::Pending,
+        polled => polled,
     }
 }
 

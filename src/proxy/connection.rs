@@ -1,58 +1,93 @@
-//! One client connection: hyper's server driven by one task, and a single timer for all its waits.
+//! One client connection: its protocol is found out, and then [`http1`] or [`http2`] serves it to its end.
 //!
-//! Each phase sets a deadline; the timer is armed for the earliest one it has seen and looks again
-//! when it fires. In steady traffic no request touches the timer at all.
+//! What holds for the connection is a [`Client`]; what the parts of one exchange (socket, service, bodies) tell
+//! each other is a [`ClientConn`]. HTTP/1.1 has one of each and uses it again and again; under HTTP/2 every
+//! stream has a `ClientConn` of its own.
+//!
+//! Each phase sets a deadline; a connection has one timer, which is armed for the earliest deadline it has seen
+//! and looks again when it fires. In steady traffic no request touches the timer at all.
+
+mod http1;
+mod http2;
+mod opening;
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::ops::Deref;
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use http::Request;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::time::Sleep;
 
 use super::error::raw_reply;
 use super::headers::Forwarded;
 use super::interim::Interim;
-use super::io::ClientIo;
-use super::serve::serve;
 use super::worker::{ProxyOptions, Worker};
 use crate::routing::ids::EnvironmentId;
 use crate::telemetry::counters::ErrorCode;
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Between exchanges, nothing read.
-    Idle,
-    /// Some of a request head has been read.
-    Head,
-    /// From a whole request head to the end of the response body.
-    Exchange,
-}
+pub(super) use http1::Http1;
+pub(super) use opening::Opened;
+use opening::Opening;
 
-/// What the parts of a connection (socket, service, bodies) tell each other. One task, so cells do.
-pub(super) struct ClientConn {
+/// A client's connection, whatever is spoken on it. One thread, so cells do.
+pub(super) struct Client {
     pub worker: Rc<Worker>,
     pub environment: EnvironmentId,
     pub peer: SocketAddr,
     pub forwarded: Forwarded,
-    phase: Cell<Phase>,
-    /// A response may still be in hyper's buffer.
-    unflushed: Cell<bool>,
+    stopping: Cell<bool>,
+    /// The connection's task.
+    task: Task,
+}
+
+impl Client {
+    pub fn new(worker: Rc<Worker>, environment: EnvironmentId, peer: SocketAddr) -> Rc<Self> {
+        let forwarded = Forwarded::new(peer.ip());
+        Rc::new(Self { worker, environment, peer, forwarded, stopping: Cell::new(false), task: Task::default() })
+    }
+
+    /// Finish what is in flight, then close.
+    pub fn stop(&self) {
+        self.stopping.set(true);
+        self.task.wake();
+    }
+}
+
+/// How to wake a task that polls again and again.
+#[derive(Default)]
+struct Task(RefCell<Option<Waker>>);
+
+impl Task {
+    fn remember(&self, waker: &Waker) {
+        let mut known = self.0.borrow_mut();
+        if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *known = Some(waker.clone());
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &*self.0.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// What the parts of one exchange with a client tell each other. One task, so cells do.
+pub(super) struct ClientConn {
+    client: Rc<Client>,
+    /// It is one stream among others.
+    pub http2: bool,
+    /// From a whole request head to the end of the response body.
+    busy: Cell<bool>,
     deadline: Cell<Instant>,
     /// The time-out of a wait without progress in this exchange.
     patience: Cell<Duration>,
     /// The deadline has passed; whoever waits takes this and gives up.
     expired: Cell<bool>,
-    /// How long it may be idle; as of the last request.
+    /// How long the connection may be idle afterwards; as of the last request.
     keep_alive: Cell<Duration>,
     pub interim: Interim,
     /// Why the request body could not be sent whole.
@@ -62,84 +97,40 @@ pub(super) struct ClientConn {
     started: Cell<Instant>,
     /// When the last exchange ended.
     ended: Cell<Instant>,
-    flush_blocked: Cell<bool>,
-    stopping: Cell<bool>,
-    /// The connection's task.
-    waker: RefCell<Option<Waker>>,
 }
 
-/// How a connection's task ended.
-#[derive(PartialEq, Eq)]
-enum End {
-    Closed,
-    HeadTimeout,
-    /// An idle connection, or a client that took no more bytes.
-    Expired,
+/// An exchange knows whose it is.
+impl Deref for ClientConn {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
 }
 
 impl ClientConn {
-    pub fn new(worker: Rc<Worker>, environment: EnvironmentId, peer: SocketAddr) -> Rc<Self> {
+    /// Before its first exchange, which has until `deadline` to begin.
+    fn new(client: Rc<Client>, http2: bool, deadline: Instant, options: &ProxyOptions) -> Rc<Self> {
         let now = Instant::now();
-        let snapshot = worker.snapshot();
-        let ProxyOptions { head_timeout, keep_alive_timeout, .. } = *snapshot.options;
         Rc::new(Self {
-            environment,
-            peer,
-            forwarded: Forwarded::new(peer.ip()),
-            // The head's time-out counts from accept, so that a silent client is not held for longer.
-            phase: Cell::new(Phase::Head),
-            unflushed: Cell::new(false),
-            deadline: Cell::new(now + head_timeout),
-            patience: Cell::new(head_timeout),
+            client,
+            http2,
+            busy: Cell::new(false),
+            deadline: Cell::new(deadline),
+            patience: Cell::new(options.head_timeout),
             expired: Cell::new(false),
-            keep_alive: Cell::new(keep_alive_timeout),
+            keep_alive: Cell::new(options.keep_alive_timeout),
             interim: Interim::default(),
             request_fault: Cell::new(None),
             awaits_client: Cell::new(false),
             started: Cell::new(now),
             ended: Cell::new(now),
-            flush_blocked: Cell::new(false),
-            stopping: Cell::new(false),
-            waker: RefCell::default(),
-            worker,
         })
     }
 
-    /// The socket gave bytes.
-    pub fn bytes_arrived(&self) {
-        // Before the last response is with the kernel, they are a pipelined request's: its time counts from then.
-        if self.phase.get() == Phase::Idle && !self.unflushed.get() {
-            self.phase.set(Phase::Head);
-            self.patience.set(Duration::ZERO);
-            self.expired.set(false);
-        }
-    }
-
-    /// Whether bytes written now belong to an exchange's response.
-    pub fn may_be_response(&self) -> bool {
-        self.unflushed.get()
-    }
-
-    /// All that hyper had buffered is with the kernel.
-    pub fn flushed(&self) {
-        let busy = self.phase.get() == Phase::Exchange;
-        if self.unflushed.replace(busy) && !busy {
-            // The end of the exchange, unless the client was slow to take the rest.
-            let end = self.ended.get();
-            let now = if self.flush_blocked.replace(false) { Instant::now() } else { end };
-            self.wait(now, self.keep_alive.get());
-        }
-    }
-
-    /// The kernel took no more for now.
-    pub fn flush_pending(&self) {
-        self.flush_blocked.set(true);
-    }
-
     pub fn begin_exchange(&self, now: Instant, options: &ProxyOptions) {
-        self.phase.set(Phase::Exchange);
+        self.busy.set(true);
         self.started.set(now);
-        self.unflushed.set(true);
         self.request_fault.set(None);
         self.awaits_client.set(false);
         self.keep_alive.set(options.keep_alive_timeout);
@@ -165,9 +156,9 @@ impl ClientConn {
     }
 
     pub fn end_exchange(&self, now: Instant) {
-        self.phase.set(Phase::Idle);
+        self.busy.set(false);
         self.ended.set(now);
-        // The client has as long for what hyper still holds as it had for the rest; see `flushed`.
+        // The client has as long for what is still buffered as it had for the rest.
         self.wait(now, self.patience.get());
     }
 
@@ -175,98 +166,29 @@ impl ClientConn {
     pub fn take_expired(&self) -> bool {
         self.expired.replace(false)
     }
+}
 
-    /// Finish what is in flight, then close.
-    pub fn stop(&self) {
-        self.stopping.set(true);
-        if let Some(waker) = &*self.waker.borrow() {
-            waker.wake_by_ref();
-        }
-    }
-
-    fn remember(&self, waker: &Waker) {
-        let mut known = self.waker.borrow_mut();
-        if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            *known = Some(waker.clone());
-        }
-    }
-
-    /// A head that did not arrive whole in one read gets its deadline here, off the common path.
-    fn settle_head_deadline(&self) {
-        if self.phase.get() == Phase::Head && self.patience.get().is_zero() {
-            self.wait(Instant::now(), self.worker.snapshot().options.head_timeout);
-        }
+/// Serves one connection to its end. `http2`: whether that protocol may be spoken on it.
+pub(super) async fn run(mut stream: TcpStream, client: Rc<Client>, http2: bool) {
+    // The head's time-out counts from accept, so that a silent client is not held for longer.
+    let due = Instant::now() + client.worker.snapshot().options.head_timeout;
+    let mut timer = pin!(tokio::time::sleep_until(due.into()));
+    let opening = match http2 {
+        true => opening::read(&mut stream, &client, timer.as_mut()).await,
+        false => Opening::Http1(Vec::new()),
+    };
+    match opening {
+        Opening::Http1(read) => http1::run(Opened::new(stream, read), client, timer).await,
+        // In a place of its own, so that the many connections of the other kind do not hold its size.
+        Opening::Http2(read) => Box::pin(http2::run(Opened::new(stream, read), client, timer)).await,
+        Opening::TimedOut => refuse_late_head(&stream, &client),
+        Opening::Closed => {}
     }
 }
 
-/// Serves one connection to its end.
-pub(super) async fn run(stream: TcpStream, conn: Rc<ClientConn>) {
-    let options = conn.worker.snapshot().options.clone();
-    let mut io = TokioIo::new(ClientIo::new(stream, conn.clone()));
-    let service = {
-        let conn = conn.clone();
-        service_fn(move |request: Request<Incoming>| serve(conn.clone(), request))
-    };
-    let end = {
-        let mut http = pin!(
-            http1::Builder::new()
-                .max_headers(options.head_fields)
-                .max_header_size(options.head_bytes)
-                .max_buf_size(options.head_bytes.max(MIN_BUFFER_BYTES))
-                .serve_connection(&mut io, service)
-        );
-        let mut timer = pin!(tokio::time::sleep_until(conn.deadline.get().into()));
-        let mut told_to_stop = false;
-        poll_fn(|cx| {
-            conn.remember(cx.waker());
-            if conn.stopping.get() && !told_to_stop {
-                told_to_stop = true;
-                http.as_mut().graceful_shutdown();
-            }
-            conn.note_expiry(timer.as_mut(), cx);
-            let ended = http.as_mut().poll(cx).is_ready();
-            if ended { Poll::Ready(End::Closed) } else { conn.rearm(timer.as_mut(), cx) }
-        })
-        .await
-    };
-    if end == End::HeadTimeout && !conn.may_be_response() {
-        conn.worker.counters().error(ErrorCode::HeadTimeout);
-        let reply = raw_reply(ErrorCode::HeadTimeout, "the request head did not arrive in time");
-        // Best effort: what the socket's buffer does not take at once is not worth a wait.
-        let _ = io.inner().stream().try_write(&reply);
-    }
-}
-
-/// hyper's own least.
-const MIN_BUFFER_BYTES: usize = 8192;
-
-impl ClientConn {
-    /// Before hyper is polled: has a wait run out?
-    fn note_expiry(&self, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) {
-        while timer.as_mut().poll(cx).is_ready() {
-            if Instant::now() >= self.deadline.get() {
-                self.expired.set(true);
-                return;
-            }
-            timer.as_mut().reset(self.deadline.get().into());
-        }
-    }
-
-    /// After: nobody took the expiry, so it ends the connection; else be woken for the nearest deadline.
-    fn rearm(&self, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<End> {
-        if self.take_expired() {
-            // Outside an exchange it is the head or the next request that did not come. Inside one, whoever
-            // waits for the endpoint would have taken it: it is the client that takes no more bytes.
-            return Poll::Ready(if self.phase.get() == Phase::Head { End::HeadTimeout } else { End::Expired });
-        }
-        self.settle_head_deadline();
-        let deadline = self.deadline.get().into();
-        if deadline < timer.deadline() || timer.is_elapsed() {
-            timer.as_mut().reset(deadline);
-            if timer.poll(cx).is_ready() {
-                cx.waker().wake_by_ref();
-            }
-        }
-        Poll::Pending
-    }
+fn refuse_late_head(stream: &TcpStream, client: &Client) {
+    client.worker.counters().error(ErrorCode::HeadTimeout);
+    let reply = raw_reply(ErrorCode::HeadTimeout, "the request head did not arrive in time");
+    // Best effort: what the socket's buffer does not take at once is not worth a wait.
+    let _ = stream.try_write(&reply);
 }

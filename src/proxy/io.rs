@@ -9,35 +9,35 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::connection::ClientConn;
+use super::connection::{Http1, Opened};
 use super::error::rewrite_automatic_reply;
 
-/// A client's socket. Tells its connection when a head begins, and gives hyper's own bare replies
+/// A client's socket, as HTTP/1.1 is spoken on it. Tells its connection when a head begins, and gives hyper's own bare replies
 /// to unreadable requests the JSON body that every other error has.
 pub(super) struct ClientIo {
-    stream: TcpStream,
-    conn: Rc<ClientConn>,
+    stream: Opened,
+    http1: Rc<Http1>,
     /// Bytes of our own that go out before hyper's: interim answers, or a rewritten reply.
     ahead: Vec<u8>,
 }
 
 impl ClientIo {
-    pub(super) fn new(stream: TcpStream, conn: Rc<ClientConn>) -> Self {
-        Self { stream, conn, ahead: Vec::new() }
+    pub(super) fn new(stream: Opened, http1: Rc<Http1>) -> Self {
+        Self { stream, http1, ahead: Vec::new() }
     }
 
     pub(super) fn stream(&self) -> &TcpStream {
-        &self.stream
+        &self.stream.stream
     }
 
     /// A write of hyper's.
     fn poll_stream(
         &mut self,
-        write: impl FnOnce(Pin<&mut TcpStream>) -> Poll<io::Result<usize>>,
+        write: impl FnOnce(Pin<&mut Opened>) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         let written = write(Pin::new(&mut self.stream));
         if written.is_pending() {
-            self.conn.flush_pending();
+            self.http1.flush_pending();
         }
         written
     }
@@ -46,7 +46,7 @@ impl ClientIo {
         loop {
             if self.ahead.is_empty() {
                 // Only now: what waits elsewhere is bounded there.
-                let Some(interim) = self.conn.interim.take() else { return Poll::Ready(Ok(())) };
+                let Some(interim) = self.http1.conn.interim.take() else { return Poll::Ready(Ok(())) };
                 self.ahead = interim;
             }
             let written = std::task::ready!(Pin::new(&mut self.stream).poll_write(cx, &self.ahead))?;
@@ -60,7 +60,7 @@ impl AsyncRead for ClientIo {
         let before = buf.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(cx, buf);
         if result.is_ready() && buf.filled().len() > before {
-            self.conn.bytes_arrived();
+            self.http1.bytes_arrived();
         }
         result
     }
@@ -69,9 +69,9 @@ impl AsyncRead for ClientIo {
 impl AsyncWrite for ClientIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         // Outside an exchange hyper writes nothing but its automatic reply to a head that it cannot read.
-        if !self.conn.may_be_response()
+        if !self.http1.may_be_response()
             && self.ahead.is_empty()
-            && let Some(reply) = rewrite_automatic_reply(buf, &self.conn)
+            && let Some(reply) = rewrite_automatic_reply(buf, &self.http1.conn)
         {
             self.ahead = reply;
             let _ = self.poll_ahead(cx)?;
@@ -86,7 +86,7 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if !self.conn.may_be_response() {
+        if !self.http1.may_be_response() {
             let first = bufs.iter().find(|b| !b.is_empty()).map_or(&[][..], |b| b);
             return self.poll_write(cx, first);
         }
@@ -106,7 +106,7 @@ impl AsyncWrite for ClientIo {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         std::task::ready!(self.poll_ahead(cx))?;
-        self.conn.flushed();
+        self.http1.flushed();
         Poll::Ready(Ok(()))
     }
 

@@ -30,20 +30,28 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Bound {
     listener: std::net::TcpListener,
     pub address: SocketAddr,
-    environment: Arc<ArcSwap<EnvironmentId>>,
+    serves: Arc<ArcSwap<Serves>>,
+}
+
+/// What the connections of a listener are for.
+#[derive(Clone)]
+pub struct Serves {
+    pub environment: EnvironmentId,
+    /// Beside HTTP/1.1.
+    pub http2: bool,
 }
 
 /// Binds `address`. Port 0 takes a free one; see [`Bound::address`].
 ///
-/// `environment` may be swapped later: it holds for connections accepted from then on.
-pub fn bind(address: SocketAddr, environment: Arc<ArcSwap<EnvironmentId>>) -> io::Result<Bound> {
+/// `serves` may be swapped later: it holds for connections accepted from then on.
+pub fn bind(address: SocketAddr, serves: Arc<ArcSwap<Serves>>) -> io::Result<Bound> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     let listener: std::net::TcpListener = socket.into();
-    Ok(Bound { address: listener.local_addr()?, listener, environment })
+    Ok(Bound { address: listener.local_addr()?, listener, serves })
 }
 
 /// The running data plane.
@@ -162,7 +170,7 @@ async fn accept(bound: Bound, inboxes: Vec<Inbox>, shared: Arc<Shared>) {
             room.await;
         }
         match listener.accept().await {
-            Ok((stream, peer)) => hand_over(stream, peer, &bound.environment.load(), &inboxes, &shared).await,
+            Ok((stream, peer)) => hand_over(stream, peer, &bound.serves.load(), &inboxes, &shared).await,
             Err(error) if is_one_connection_s(&error) => {}
             Err(error) => {
                 tracing::warn!(%error, address = %bound.address, "accept failed; trying again shortly");
@@ -178,19 +186,13 @@ fn is_one_connection_s(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }
 
-async fn hand_over(
-    stream: TcpStream,
-    peer: SocketAddr,
-    environment: &EnvironmentId,
-    inboxes: &[Inbox],
-    shared: &Arc<Shared>,
-) {
+async fn hand_over(stream: TcpStream, peer: SocketAddr, serves: &Serves, inboxes: &[Inbox], shared: &Arc<Shared>) {
     // Out of this runtime, into the worker's. A socket that fails here is one that the client has left.
     let Ok(stream) = stream.set_nodelay(true).and_then(|()| stream.into_std()) else { return };
     let Some(inbox) = inboxes.iter().min_by_key(|inbox| inbox.load.load(Ordering::Relaxed)) else { return };
     add(&shared.counters[0].client_accepted);
     let place = Place::take(shared, &inbox.load);
-    let accepted = Accepted { stream, peer, environment: environment.clone() };
+    let accepted = Accepted { stream, peer, environment: serves.environment.clone(), http2: serves.http2 };
     // A worker that has gone (a panic outside a connection) drops the connection: the client sees a close.
     let _ = inbox.sender.send((accepted, place)).await;
 }

@@ -1,9 +1,10 @@
 //! What is read of a request before it is decided and sent: its target and host in one form, what makes
 //! it unacceptable, and the JSON body where the key may be in it.
 
+pub(super) mod http2;
+
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::task::Poll;
 use std::time::SystemTime;
 
@@ -11,9 +12,9 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{Method, Uri, Version, request};
-use http_body::Body;
 use hyper::body::Incoming;
 
+use super::body::poll_client;
 use super::connection::ClientConn;
 use super::error::Fault;
 use crate::routing::key;
@@ -163,7 +164,7 @@ pub(super) async fn read_json(
 ) -> Result<Option<serde_json::Value>, Fault> {
     let mut read_bytes = 0;
     loop {
-        let frame = poll_fn(|cx| match Pin::new(&mut *body).poll_frame(cx) {
+        let frame = poll_fn(|cx| match poll_client(body, conn, cx) {
             Poll::Pending if conn.take_expired() => Poll::Ready(Err(body_too_late())),
             Poll::Pending => Poll::Pending,
             Poll::Ready(frame) => Poll::Ready(Ok(frame)),
@@ -195,6 +196,7 @@ pub(super) fn log_head(parts: &request::Parts, host: &Host, conn: &ClientConn) -
     Box::new(AccessRecord {
         time: SystemTime::now(),
         client: conn.peer.ip(),
+        protocol: protocol(parts.version),
         method: parts.method.clone(),
         host: host.value.as_ref().map(|_| host.name().to_owned()),
         path: parts.uri.path().to_owned(),
@@ -216,4 +218,12 @@ pub(super) fn log_head(parts: &request::Parts, host: &Host, conn: &ClientConn) -
         request_id: text("x-request-id"),
         user_agent: text("user-agent"),
     })
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_2 => "HTTP/2",
+        Version::HTTP_11 => "HTTP/1.1",
+        _ => "HTTP/1.0",
+    }
 }

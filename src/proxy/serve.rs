@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use http::header::HeaderValue;
-use http::{Request, Response, request};
+use http::{Request, Response, Version, request};
 use http_body::Body;
 use hyper::body::Incoming;
 
@@ -66,6 +66,11 @@ async fn exchange(
     let (mut parts, body) = request.into_parts();
 
     // Read: the head is here; put its target and host into the one form that follows.
+    if parts.version == Version::HTTP_2
+        && let Err(fault) = read::http2::settle(&mut parts, snapshot.options.head_fields)
+    {
+        return Err(refuse(fault, busy, &parts, &Host::new(None)));
+    }
     let host = match read::normalise_target(&mut parts) {
         Ok(host) => host,
         Err(fault) => return Err(refuse(fault, busy, &parts, &Host::new(None))),

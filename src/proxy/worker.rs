@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, Cache};
 use tokio::sync::{Notify, mpsc, watch};
 
-use super::connection::{self, ClientConn};
+use super::connection::{self, Client};
 use super::pool::Pools;
 use super::upstream::Scratch;
 use crate::random;
@@ -30,6 +30,8 @@ pub struct ProxyOptions {
     pub keep_alive_timeout: Duration,
     /// All client connections together; more wait in the kernel's accept queue.
     pub max_connections: usize,
+    /// HTTP/2 streams at a time on one connection.
+    pub streams_per_connection: u32,
     pub access_log: Option<AccessLog>,
 }
 
@@ -77,7 +79,7 @@ pub(super) struct Worker {
     pub scratch: Scratch,
     caches: RefCell<Caches>,
     random: Cell<u64>,
-    connections: RefCell<HashMap<u64, Rc<ClientConn>>>,
+    connections: RefCell<HashMap<u64, Rc<Client>>>,
     last_connection: Cell<u64>,
 }
 
@@ -131,22 +133,22 @@ impl Worker {
             Ok(stream) => stream,
             Err(error) => return tracing::warn!(%error, "could not take over an accepted connection"),
         };
-        let conn = ClientConn::new(self.clone(), accepted.environment, accepted.peer);
+        let client = Client::new(self.clone(), accepted.environment, accepted.peer);
         let number = self.last_connection.get() + 1;
         self.last_connection.set(number);
-        self.connections.borrow_mut().insert(number, conn.clone());
+        self.connections.borrow_mut().insert(number, client.clone());
         let worker = self.clone();
         tokio::task::spawn_local(async move {
             let _place = place;
             let _listed = Listed { worker: &worker, number };
-            connection::run(stream, conn).await;
+            connection::run(stream, client, accepted.http2).await;
         });
     }
 
     /// Tells every connection to finish what is in flight, and waits until all have, or `deadline`.
     async fn drain(&self, deadline: Instant) {
-        for conn in self.connections.borrow().values() {
-            conn.stop();
+        for client in self.connections.borrow().values() {
+            client.stop();
         }
         while !self.connections.borrow().is_empty() && Instant::now() < deadline {
             tokio::time::sleep(DRAIN_POLL).await;
@@ -181,6 +183,7 @@ pub(super) struct Accepted {
     pub stream: std::net::TcpStream,
     pub peer: SocketAddr,
     pub environment: EnvironmentId,
+    pub http2: bool,
 }
 
 /// One place among the allowed connections; given back when dropped.

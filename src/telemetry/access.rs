@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `time` | when the request's head came, RFC 3339 in UTC with milliseconds |
 //! | `client` | the peer's IP address |
+//! | `protocol` | what the client spoke: HTTP/1.0, HTTP/1.1 or HTTP/2 |
 //! | `method`, `host`, `path` | as sent; the path is **without its query**, which may hold secrets |
 //! | `environment`, `agent`, `version` | who answered; agent and version are absent where none was found |
 //! | `bucket`, `reason`, `epoch` | how the decision fell, and by which routing table |
@@ -63,6 +64,7 @@ pub struct AccessRecord {
     #[serde(serialize_with = "rfc3339")]
     pub time: SystemTime,
     pub client: IpAddr,
+    pub protocol: &'static str,
     #[serde(serialize_with = "method")]
     pub method: http::Method,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -100,6 +100,8 @@ impl ErrorCode {
 pub struct ProxyCounters {
     /// Client connections taken from the kernel and served.
     pub client_accepted: AtomicU64,
+    /// Those of them that spoke HTTP/2.
+    pub client_http2: AtomicU64,
     /// Those that ended. Open connections are the difference, over all workers.
     pub client_closed: AtomicU64,
     /// Times that the acceptor held new clients back, at the limit of connections.

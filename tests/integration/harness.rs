@@ -113,6 +113,19 @@ impl Wire {
         Some(message)
     }
 
+    /// One chunk of data; `None` after the last, whose trailers are left to be read line by line.
+    pub fn chunk_data(&mut self) -> Option<Vec<u8>> {
+        let size = usize::from_str_radix(self.line()?.split(';').next().unwrap().trim(), 16).unwrap();
+        let mut chunk = vec![0; size];
+        self.reader.read_exact(&mut chunk).ok()?;
+        (size > 0).then(|| self.line().map(|_| chunk))?
+    }
+
+    /// All that comes until the stream ends.
+    pub fn read_to_end(&mut self, rest: &mut Vec<u8>) -> std::io::Result<usize> {
+        self.reader.read_to_end(rest)
+    }
+
     /// One chunk; `Some(None)` after the last, `None` if the stream ends first.
     pub fn chunk(&mut self) -> Option<Option<Vec<u8>>> {
         let size = usize::from_str_radix(self.line()?.split(';').next().unwrap().trim(), 16).unwrap();

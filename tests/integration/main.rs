@@ -9,6 +9,7 @@ mod faults;
 mod harness;
 mod health;
 mod http1;
+mod http2;
 mod prometheus;
 mod reload;
 mod rollback;

@@ -21,7 +21,7 @@ fn what_is_left_out_has_a_default() {
     let config = parse("agents: {}");
     assert_eq!(config.listeners.len(), 1);
     assert_eq!(config.listeners[0].address, "127.0.0.1:8080".parse().unwrap());
-    assert_eq!(config.listeners[0].environment.as_str(), "production");
+    assert_eq!((config.listeners[0].environment.as_str(), config.listeners[0].http2), ("production", true));
     assert_eq!(config.admin.address, "127.0.0.1:9901".parse().unwrap());
     assert_eq!(config.admin.token, None);
     assert_eq!(config.state_dir, Some(PathBuf::from("./state")));

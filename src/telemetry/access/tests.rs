@@ -10,6 +10,7 @@ fn record(path: &str) -> AccessRecord {
     AccessRecord {
         time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
         client: IpAddr::from([192, 0, 2, 7]),
+        protocol: "HTTP/1.1",
         method: http::Method::POST,
         host: Some("support.example.com".to_owned()),
         path: path.to_owned(),

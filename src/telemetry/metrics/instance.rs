@@ -34,7 +34,7 @@ pub(super) struct InstanceCollector {
     errors: Family,
     open: Family,
     access: Family,
-    plain: [(Family, Count); 6],
+    plain: [(Family, Count); 7],
 }
 
 /// Picks one of the plain counts of a worker.
@@ -144,12 +144,16 @@ impl InstanceCollector {
     }
 }
 
-fn plain() -> [(Family, Count); 6] {
+fn plain() -> [(Family, Count); 7] {
     let counter = |name, help| Family::counter(name, help, &[]);
     [
         (counter("pointsman_client_connections_accepted_total", "Client connections accepted and served."), |worker| {
             &worker.client_accepted
         }),
+        (
+            counter("pointsman_client_connections_http2_total", "Accepted client connections that spoke HTTP/2."),
+            |worker| &worker.client_http2,
+        ),
         (
             counter(
                 "pointsman_client_connections_held_total",
