@@ -5,13 +5,16 @@
 //! scraped while exchanges drain.
 
 mod figures;
+mod handover;
 mod reload;
+mod sockets;
+mod stop;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use tokio::net::TcpListener;
@@ -38,6 +41,9 @@ use crate::telemetry::reload::ReloadStatus;
 use crate::telemetry::stats::StatsRegistry;
 use reload::{Listeners, Reloader};
 
+pub use handover::{Handover, Released};
+pub use sockets::{ADMIN, Sockets};
+
 /// A running instance. Dropping it stops it at once; [`Running::stop`] drains first.
 pub struct Running {
     /// In the order of `config.listeners`, with real ports.
@@ -47,17 +53,29 @@ pub struct Running {
     pub registry: Arc<StatsRegistry>,
     pub control: Control,
     pub reloads: Arc<ReloadStatus>,
-    shared: Arc<Shared>,
-    data_plane: DataPlane,
+    plane: Plane,
     control_plane: ControlPlane,
     ready: ReadyGuard,
-    drain_timeout: Duration,
 }
 
 struct ControlPlane {
     stop: watch::Sender<bool>,
-    thread: JoinHandle<()>,
+    /// Ends with what the last reload has left.
+    thread: JoinHandle<Option<Origin>>,
     writer: Option<WriterThread>,
+}
+
+impl ControlPlane {
+    /// Ends it; all that it has done is written then, and nothing of it holds the store. `None`: it has panicked.
+    fn stop(self) -> Option<Origin> {
+        self.stop.send_replace(true);
+        let origin = self.thread.join().ok().flatten();
+        // Last, for everything above may have had something to write.
+        if let Some(writer) = self.writer {
+            writer.stop();
+        }
+        origin
+    }
 }
 
 /// Control, and what writes down what it does.
@@ -70,14 +88,16 @@ struct State {
 }
 
 impl State {
-    fn open(config: &Config, registry: &Arc<StatsRegistry>) -> anyhow::Result<Self> {
+    /// `live` is a table that is in use already, and is to be gone on from.
+    fn open(config: &Config, registry: &Arc<StatsRegistry>, live: Option<SharedTable>) -> anyhow::Result<Self> {
         let Some(dir) = &config.state_dir else {
-            let (control, reconciler) = Control::start(config.intent(), registry.clone()).map_err(all_rejections)?;
+            let started = Control::start_on(live, config.intent(), registry.clone());
+            let (control, reconciler) = started.map_err(all_rejections)?;
             return Ok(Self { control, reconciler, writer: None, commits: None });
         };
         let store = Arc::new(Redb::open(dir).context("state_dir")?);
         let commits = CommitFigures::default();
-        let opened = Control::open(config.intent(), registry.clone(), store, commits.clone());
+        let opened = Control::open_on(live, config.intent(), registry.clone(), store, commits.clone());
         let (control, reconciler, writer) = opened.map_err(|error| match error {
             StartError::Rejected(rejections) => all_rejections(rejections),
             StartError::Store(error) => anyhow::Error::new(error).context("state_dir"),
@@ -89,85 +109,107 @@ impl State {
 /// Starts everything; returns when all sockets are bound and the first table is live.
 /// `file` is watched for changes, and read again on SIGHUP, when given.
 pub fn start(config: Config, file: Option<PathBuf>) -> anyhow::Result<Running> {
-    let registry = Arc::new(StatsRegistry::new(config.workers));
-    let State { control, reconciler, writer, commits } = State::open(&config, &registry)?;
-    let counters = ProxyCounters::for_workers(config.workers);
-    let options = proxy_options(&config, access_log(config.access_log.as_ref())?);
-    let reloads = Arc::new(ReloadStatus::default());
-    let metrics = Arc::new(metrics(&registry, &reloads, &counters, &control));
-    if let Some(log) = &options.access_log {
-        metrics.set_access_log(log.counters());
-    }
-    for collector in commits.iter().flat_map(CommitFigures::collectors) {
-        metrics.register(collector)?;
-    }
-    let (listeners, bound) = Listeners::bind(&config.listeners)?;
-    let admin_socket = bind_admin(config.admin.address)?;
-    let admin = admin_socket.local_addr()?;
-
-    let shared = Shared::new(control.table().clone(), options, counters);
-    let data_plane =
-        listen::start(config.workers, shared.clone(), bound).context("cannot start the proxy's threads")?;
-    let addresses = listeners.addresses();
-    let ready = Readiness::default();
-    let state = AdminState {
-        control: control.clone(),
-        reloads: reloads.clone(),
-        ready: ready.clone(),
-        metrics: {
-            let metrics = metrics.clone();
-            Arc::new(move || metrics.render())
-        },
-        auth: Auth::new(
-            config.admin.token.as_ref().map(|token| &*token.0),
-            config.state_dir.as_deref().map(|dir| LiveTokens::new(TokenFile::in_state_dir(dir))),
-        ),
-        answers: Answers::default(),
-        followers: Followers::default(),
-        form: DeploymentForm { read: config::deployment_request, schema: config::deployment_schema },
-    };
-    reloads.succeeded(&config.hash, SystemTime::now());
-    let drain_timeout = config.limits.drain_timeout;
-    let reloader = file.map(|file| Reloader {
-        file,
-        live: config,
-        control: control.clone(),
-        shared: shared.clone(),
-        acceptor: data_plane.acceptor(),
-        listeners,
-        metrics,
-        status: reloads.clone(),
-    });
-    let control_plane = start_control_plane(reconciler, admin_socket, state, reloader, writer)?;
-    Ok(Running {
-        listeners: addresses,
-        admin,
-        table: control.table().clone(),
-        registry,
-        control,
-        reloads,
-        shared,
-        data_plane,
-        control_plane,
-        ready: ready.ready(),
-        drain_timeout,
-    })
+    start_with(config, file, Sockets::default(), &mut ())
 }
 
-impl Running {
-    /// Stops accepting, lets exchanges in flight end (to the drain time-out), joins the threads.
-    pub fn stop(self) {
-        drop(self.ready);
-        self.data_plane.stop(Instant::now() + self.drain_timeout);
+/// The same, with sockets that listen already, and with steps that another process has to agree to.
+pub fn start_with(
+    config: Config,
+    file: Option<PathBuf>,
+    mut sockets: Sockets,
+    handover: &mut dyn Handover,
+) -> anyhow::Result<Running> {
+    let registry = Arc::new(StatsRegistry::new(config.workers));
+    let options = proxy_options(&config, access_log(config.access_log.as_ref())?);
+    let (listeners, bound) = Listeners::bind(&config.listeners, &mut sockets)?;
+    let admin = match sockets.take_admin(config.admin.address) {
+        Some(socket) => socket.into(),
+        None => bind_admin(config.admin.address)?,
+    };
+    admin.set_nonblocking(true)?;
+    sockets.warn_of_rest();
+    handover.state()?;
+    let state = State::open(&config, &registry, None)?;
+    let shared = Shared::new(state.control.table().clone(), options, ProxyCounters::for_workers(config.workers));
+    let data_plane = listen::start(config.workers, shared.clone()).context("cannot start the proxy's threads")?;
+    let Limits { drain_delay, drain_timeout, .. } = config.limits;
+    let plane = Plane { shared, registry, data_plane, admin, drain_delay, drain_timeout };
+    let running = plane.control(Origin { config, file, listeners }, state)?;
+    handover.serving()?;
+    running.plane.data_plane.listen(bound);
+    Ok(running)
+}
+
+/// What goes on while the control plane comes and goes.
+struct Plane {
+    shared: Arc<Shared>,
+    registry: Arc<StatsRegistry>,
+    data_plane: DataPlane,
+    /// The admin side serves a duplicate, so that this one can be handed on.
+    admin: std::net::TcpListener,
+    drain_delay: Duration,
+    drain_timeout: Duration,
+}
+
+/// What the control plane was told to do, and where it listens.
+struct Origin {
+    config: Config,
+    file: Option<PathBuf>,
+    listeners: Listeners,
+}
+
+impl Plane {
+    /// Starts the control plane.
+    fn control(self, origin: Origin, state: State) -> anyhow::Result<Running> {
+        let Origin { config, file, listeners } = origin;
+        let State { control, reconciler, writer, commits } = state;
+        let reloads = Arc::new(ReloadStatus::default());
+        let metrics = Arc::new(metrics(&self.registry, &reloads, &self.shared.counters, &control));
         if let Some(log) = &self.shared.options.load().access_log {
-            log.stop();
+            metrics.set_access_log(log.counters());
         }
-        self.control_plane.stop.send_replace(true);
-        let _ = self.control_plane.thread.join();
-        // Last, for everything above may have had something to write.
-        if let Some(writer) = self.control_plane.writer {
-            writer.stop();
+        for collector in commits.iter().flat_map(CommitFigures::collectors) {
+            metrics.register(collector)?;
         }
+        let (addresses, admin) = (listeners.addresses(), self.admin.local_addr()?);
+        let ready = Readiness::default();
+        let state = AdminState {
+            control: control.clone(),
+            reloads: reloads.clone(),
+            ready: ready.clone(),
+            metrics: {
+                let metrics = metrics.clone();
+                Arc::new(move || metrics.render())
+            },
+            auth: Auth::new(
+                config.admin.token.as_ref().map(|token| &*token.0),
+                config.state_dir.as_deref().map(|dir| LiveTokens::new(TokenFile::in_state_dir(dir))),
+            ),
+            answers: Answers::default(),
+            followers: Followers::default(),
+            form: DeploymentForm { read: config::deployment_request, schema: config::deployment_schema },
+        };
+        reloads.succeeded(&config.hash, SystemTime::now());
+        let reloader = Reloader {
+            origin: Origin { config, file, listeners },
+            control: control.clone(),
+            shared: self.shared.clone(),
+            acceptor: self.data_plane.acceptor(),
+            metrics,
+            status: reloads.clone(),
+        };
+        let control_plane = start_control_plane(reconciler, self.admin.try_clone()?, state, reloader, writer)?;
+        Ok(Running {
+            listeners: addresses,
+            admin,
+            table: control.table().clone(),
+            registry: self.registry.clone(),
+            control,
+            reloads,
+            plane: self,
+            control_plane,
+            ready: ready.ready(),
+        })
     }
 }
 
@@ -175,25 +217,24 @@ fn start_control_plane(
     reconciler: Reconciler,
     admin_socket: std::net::TcpListener,
     state: AdminState,
-    reloader: Option<Reloader>,
+    reloader: Reloader,
     writer: Option<WriterThread>,
 ) -> anyhow::Result<ControlPlane> {
     let (stop, stopped) = watch::channel(false);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
     // Inside the runtime, so that what the watch and the signal need is there before `start` returns.
-    let reloader = reloader.map(|reloader| runtime.block_on(async { reloader.armed() })).transpose()?;
+    let reloader = runtime.block_on(async { reloader.armed() })?;
     let work = async move {
         let admin_socket = match TcpListener::from_std(admin_socket) {
             Ok(socket) => socket,
-            Err(error) => return tracing::error!(%error, "the admin side could not start"),
-        };
-        let admin = admin::serve(admin_socket, admin::router(state), stopped.clone());
-        let reload = async {
-            if let Some(reloader) = reloader {
-                reloader.run(stopped.clone()).await;
+            Err(error) => {
+                tracing::error!(%error, "the admin side could not start");
+                return None;
             }
         };
-        tokio::join!(reconciler.run(stopped.clone()), admin, reload);
+        let admin = admin::serve(admin_socket, admin::router(state), stopped.clone());
+        let ((), (), origin) = tokio::join!(reconciler.run(stopped.clone()), admin, reloader.run(stopped.clone()));
+        Some(origin)
     };
     let thread = std::thread::Builder::new().name("control".into()).spawn(move || runtime.block_on(work))?;
     Ok(ControlPlane { stop, thread, writer })
@@ -243,9 +284,7 @@ fn proxy_options(config: &Config, access_log: Option<AccessLog>) -> ProxyOptions
 }
 
 fn bind_admin(address: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
-    let socket = std::net::TcpListener::bind(address).with_context(|| cannot_listen("admin.address", address))?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
+    std::net::TcpListener::bind(address).with_context(|| cannot_listen("admin.address", address))
 }
 
 fn cannot_listen(field: &str, address: SocketAddr) -> String {

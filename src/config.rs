@@ -126,7 +126,9 @@ pub struct Limits {
     pub connections: usize,
     /// HTTP/2 requests at a time on one connection; more are refused.
     pub streams_per_connection: usize,
-    /// How long a stop waits for exchanges in flight.
+    /// How long a stop goes on accepting after readiness has failed.
+    pub drain_delay: Duration,
+    /// How long it then waits for exchanges in flight.
     pub drain_timeout: Duration,
 }
 
@@ -139,6 +141,7 @@ impl Default for Limits {
             keep_alive_timeout: Duration::from_secs(75),
             connections: 10_000,
             streams_per_connection: 128,
+            drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(30),
         }
     }

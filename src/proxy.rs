@@ -2,8 +2,9 @@
 //!
 //! In reading order: [`listen`] accepts and hands each connection to the worker with the fewest;
 //! [`worker`] is one thread with its own runtime, pools and clock of idleness; [`connection`] drives
-//! one client connection, of HTTP/1.1 or HTTP/2; [`serve`] is one request, top-down, with [`read`] and
-//! [`send`] for its phases; [`upstream`] is a connection to an endpoint, with [`encode`] and [`decode`] for what is said on it.
+//! one client connection, of HTTP/1.1 or HTTP/2; [`serve`] is one request, top-down, with [`read`] and [`send`]
+//! for its phases; [`upstream`] is a connection to an endpoint, with [`encode`] and [`decode`] for what is said
+//! on it; [`tunnel`] is what an exchange becomes that has switched to another protocol.
 //!
 //! The rules of the hot path:
 //!
@@ -32,5 +33,6 @@ mod read;
 mod send;
 mod sending;
 mod serve;
+mod tunnel;
 mod upstream;
 pub mod worker;

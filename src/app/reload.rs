@@ -5,7 +5,7 @@
 //! nothing, is logged once, and stays visible in metrics and API until a reload succeeds.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -17,7 +17,8 @@ use tokio::sync::watch;
 use crate::config::watch::{Candidate, ConfigWatch};
 use crate::config::{Config, ListenerConfig};
 use crate::control::service::Control;
-use crate::proxy::listen::{Acceptor, Bound, Serves, bind};
+use super::{Origin, Sockets};
+use crate::proxy::listen::{Acceptor, Bound, Serves, adopt, bind};
 use crate::proxy::worker::Shared;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::Metrics;
@@ -34,9 +35,9 @@ struct Listening {
 }
 
 impl Listeners {
-    /// All of them, newly bound.
-    pub fn bind(configs: &[ListenerConfig]) -> anyhow::Result<(Self, Vec<Bound>)> {
-        Self(Vec::new()).next(configs)
+    /// All of them: given, or newly bound.
+    pub fn bind(configs: &[ListenerConfig], given: &mut Sockets) -> anyhow::Result<(Self, Vec<Bound>)> {
+        Self(Vec::new()).next(configs, given)
     }
 
     pub fn addresses(&self) -> Vec<SocketAddr> {
@@ -44,14 +45,14 @@ impl Listeners {
     }
 
     /// The listeners of `configs`: those that are here already, and the newly bound. Changes nothing here.
-    fn next(&self, configs: &[ListenerConfig]) -> anyhow::Result<(Self, Vec<Bound>)> {
+    fn next(&self, configs: &[ListenerConfig], given: &mut Sockets) -> anyhow::Result<(Self, Vec<Bound>)> {
         let mut next = Self(Vec::new());
         let mut sockets = Vec::new();
         for (index, config) in configs.iter().enumerate() {
             match self.0.iter().find(|l| l.configured == config.address) {
                 Some(listening) => next.0.push(listening.clone()),
                 None => {
-                    let (listening, bound) = bind_one(index, config)?;
+                    let (listening, bound) = bind_one(index, config, given)?;
                     next.0.push(listening);
                     sockets.push(bound);
                 }
@@ -61,10 +62,13 @@ impl Listeners {
     }
 }
 
-fn bind_one(index: usize, config: &ListenerConfig) -> anyhow::Result<(Listening, Bound)> {
+fn bind_one(index: usize, config: &ListenerConfig, given: &mut Sockets) -> anyhow::Result<(Listening, Bound)> {
     let serves = Arc::new(ArcSwap::from_pointee(serves(config)));
-    let bound = bind(config.address, serves.clone())
-        .with_context(|| super::cannot_listen(&format!("listeners[{index}].address"), config.address))?;
+    let bound = match given.take_listener(index, config.address) {
+        Some(socket) => adopt(socket, config.address, serves.clone()),
+        None => bind(config.address, serves.clone()),
+    };
+    let bound = bound.with_context(|| super::cannot_listen(&format!("listeners[{index}].address"), config.address))?;
     Ok((Listening { configured: config.address, bound: bound.address, serves }, bound))
 }
 
@@ -73,12 +77,10 @@ fn serves(config: &ListenerConfig) -> Serves {
 }
 
 pub(super) struct Reloader {
-    pub file: PathBuf,
-    pub live: Config,
+    pub origin: Origin,
     pub control: Control,
     pub shared: Arc<Shared>,
     pub acceptor: Acceptor,
-    pub listeners: Listeners,
     pub metrics: Arc<Metrics>,
     pub status: Arc<ReloadStatus>,
 }
@@ -86,25 +88,33 @@ pub(super) struct Reloader {
 /// A [`Reloader`] that will see every change from now on.
 pub(super) struct Armed {
     reloader: Reloader,
-    watch: ConfigWatch,
+    /// `None` where there is no file to follow.
+    watched: Option<Watched>,
+}
+
+struct Watched {
+    file: PathBuf,
+    changes: ConfigWatch,
     hangup: Signal,
 }
 
 impl Reloader {
     pub fn armed(self) -> anyhow::Result<Armed> {
-        let watch = ConfigWatch::new(&self.file, &self.live.hash)
-            .with_context(|| format!("cannot watch {}", self.file.display()))?;
+        let Some(file) = self.origin.file.clone() else { return Ok(Armed { reloader: self, watched: None }) };
+        let changes = ConfigWatch::new(&file, &self.origin.config.hash)
+            .with_context(|| format!("cannot watch {}", file.display()))?;
         let hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
-        Ok(Armed { reloader: self, watch, hangup })
+        Ok(Armed { reloader: self, watched: Some(Watched { file, changes, hangup }) })
     }
 
-    async fn reload(&mut self, candidate: Candidate) {
-        let name = self.file.display().to_string();
+    async fn reload(&mut self, file: &Path, candidate: Candidate) {
+        let name = file.display().to_string();
         let now = SystemTime::now();
         match self.take(&name, candidate).await {
             Ok(epoch) => {
-                tracing::info!(file = name, hash = %self.live.hash, epoch, "configuration reloaded");
-                self.status.succeeded(&self.live.hash, now);
+                let hash = &self.origin.config.hash;
+                tracing::info!(file = name, %hash, epoch, "configuration reloaded");
+                self.status.succeeded(hash, now);
             }
             Err(error) => {
                 let error = format!("{error:#}");
@@ -117,7 +127,7 @@ impl Reloader {
     async fn take(&mut self, name: &str, candidate: Candidate) -> anyhow::Result<u64> {
         let text = candidate.text.with_context(|| format!("cannot read {name}"))?;
         let config = Config::parse(name, &text, &|variable| std::env::var(variable).ok())?;
-        let (listeners, sockets) = self.listeners.next(&config.listeners)?;
+        let (listeners, sockets) = self.origin.listeners.next(&config.listeners, &mut Sockets::default())?;
         let access_log = self.next_access_log(&config)?;
         let applied = self.control.apply(config.intent()).await.map_err(super::all_rejections)?;
 
@@ -127,14 +137,14 @@ impl Reloader {
         }
         self.shared.set_options(super::proxy_options(&config, access_log));
         self.switch_listeners(listeners, sockets, &config).await;
-        warn_of_what_needs_a_restart(&self.live, &config);
-        self.live = config;
+        warn_of_what_needs_a_restart(&self.origin.config, &config);
+        self.origin.config = config;
         Ok(applied.epoch)
     }
 
     /// The live log, or a new one. The old one's writer ends with the last exchange that holds it.
     fn next_access_log(&self, config: &Config) -> anyhow::Result<Option<AccessLog>> {
-        if config.access_log == self.live.access_log {
+        if config.access_log == self.origin.config.access_log {
             return Ok(self.shared.options.load().access_log.clone());
         }
         super::access_log(config.access_log.as_ref())
@@ -147,30 +157,35 @@ impl Reloader {
         for (listening, wanted) in next.0.iter().zip(&config.listeners) {
             listening.serves.store(Arc::new(serves(wanted)));
         }
-        for gone in self.listeners.0.iter().filter(|old| next.0.iter().all(|new| new.bound != old.bound)) {
+        for gone in self.origin.listeners.0.iter().filter(|old| next.0.iter().all(|new| new.bound != old.bound)) {
             self.acceptor.close(gone.bound).await;
         }
-        self.listeners = next;
+        self.origin.listeners = next;
     }
 }
 
 impl Armed {
-    /// Reloads at each change and each SIGHUP, until stopped.
-    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+    /// Reloads at each change and each SIGHUP, until stopped; answers what is live then.
+    pub async fn run(self, mut stop: watch::Receiver<bool>) -> Origin {
+        let Self { mut reloader, watched } = self;
+        let Some(Watched { file, mut changes, mut hangup }) = watched else {
+            let _ = stop.wait_for(|stop| *stop).await;
+            return reloader.origin;
+        };
         let stopped = stop.wait_for(|stop| *stop);
         tokio::pin!(stopped);
         loop {
             let candidate = tokio::select! {
-                _ = &mut stopped => return,
-                candidate = self.watch.changed() => candidate,
-                _ = self.hangup.recv() => {
-                    if let Some(log) = &self.reloader.shared.options.load().access_log {
+                _ = &mut stopped => return reloader.origin,
+                candidate = changes.changed() => candidate,
+                _ = hangup.recv() => {
+                    if let Some(log) = &reloader.shared.options.load().access_log {
                         log.reopen();
                     }
-                    self.watch.reread()
+                    changes.reread()
                 }
             };
-            self.reloader.reload(candidate).await;
+            reloader.reload(&file, candidate).await;
         }
     }
 }
@@ -179,6 +194,7 @@ fn warn_of_what_needs_a_restart(live: &Config, next: &Config) {
     let changed = [
         ("workers", live.workers != next.workers),
         ("admin", live.admin != next.admin),
+        ("limits.drain_delay", live.limits.drain_delay != next.limits.drain_delay),
         ("limits.drain_timeout", live.limits.drain_timeout != next.limits.drain_timeout),
         ("state_dir", live.state_dir != next.state_dir),
     ];

@@ -268,6 +268,12 @@ fn limits(given: file::Limits, scope: &mut Scope<'_, '_>) -> Limits {
             default.streams_per_connection as u64,
             1..=10_000,
         ) as usize,
+        drain_delay: scope.duration(
+            "limits.drain_delay",
+            given.drain_delay,
+            default.drain_delay,
+            Duration::ZERO..=HOUR,
+        ),
         drain_timeout: scope.duration(
             "limits.drain_timeout",
             given.drain_timeout,

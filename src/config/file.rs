@@ -87,7 +87,9 @@ pub(super) struct Limits {
     /// HTTP/2 requests at a time on one connection; more are refused. Default: 128.
     #[schemars(range(min = 1, max = 10_000))]
     pub(super) streams_per_connection: Option<Whole>,
-    /// How long a stop waits for requests in flight. Default: 30s.
+    /// How long a stop goes on accepting after `/readyz` has failed, so that load balancers see that first. Default: 0s.
+    pub(super) drain_delay: Option<Duration>,
+    /// How long a stop waits for requests in flight once it accepts no more. Default: 30s.
     pub(super) drain_timeout: Option<Duration>,
 }
 

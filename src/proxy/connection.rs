@@ -24,6 +24,7 @@ use tokio::net::TcpStream;
 use super::error::raw_reply;
 use super::headers::Forwarded;
 use super::interim::Interim;
+use super::tunnel::Tunnel;
 use super::worker::{ProxyOptions, Worker};
 use crate::routing::ids::EnvironmentId;
 use crate::telemetry::counters::ErrorCode;
@@ -31,6 +32,10 @@ use crate::telemetry::counters::ErrorCode;
 pub(super) use http1::Http1;
 pub(super) use opening::Opened;
 use opening::Opening;
+
+/// How long a stop leaves a connection open that has no exchange. A client that uses it often has a request under way
+/// just then, which is answered with `Connection: close`; closed at once, it would be lost.
+const LINGER: Duration = Duration::from_millis(500);
 
 /// A client's connection, whatever is spoken on it. One thread, so cells do.
 pub(super) struct Client {
@@ -94,6 +99,9 @@ pub(super) struct ClientConn {
     pub request_fault: Cell<Option<ErrorCode>>,
     /// The exchange waits for the client's own body, not for the endpoint.
     pub awaits_client: Cell<bool>,
+    /// An exchange that has switched protocols, until the connection is its own. Whoever serves the connection takes
+    /// it in any case, for it holds this.
+    pub tunnel: Cell<Option<Box<Tunnel>>>,
     started: Cell<Instant>,
     /// When the last exchange ended.
     ended: Cell<Instant>,
@@ -123,6 +131,7 @@ impl ClientConn {
             interim: Interim::default(),
             request_fault: Cell::new(None),
             awaits_client: Cell::new(false),
+            tunnel: Cell::default(),
             started: Cell::new(now),
             ended: Cell::new(now),
         })

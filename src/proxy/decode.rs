@@ -9,7 +9,7 @@
 use std::mem::MaybeUninit;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, StatusCode};
 
 use super::chunked::Chunked;
@@ -31,6 +31,8 @@ pub(super) struct ResponseHead {
     /// Without what is for this hop alone.
     pub headers: HeaderMap,
     pub framing: Framing,
+    /// What the endpoint speaks next, where it switches protocols.
+    pub upgrade: Option<HeaderValue>,
     /// Whether the connection may carry another exchange after this one.
     pub keep_alive: bool,
 }
@@ -81,6 +83,7 @@ struct Fields {
     chunked: bool,
     close: bool,
     keep_alive: bool,
+    upgrade: Option<HeaderValue>,
     /// By `Connection`, to be left out.
     named: Vec<HeaderName>,
 }
@@ -110,6 +113,9 @@ impl Fields {
             if name == TRANSFER_ENCODING {
                 return self.take_coding(value);
             }
+            if name == UPGRADE {
+                return self.take_upgrade(value);
+            }
             if is_hop_by_hop(&name) {
                 return Ok(());
             }
@@ -135,6 +141,13 @@ impl Fields {
             return Err(Malformed("the response has a transfer coding other than chunked"));
         }
         self.chunked = true;
+        Ok(())
+    }
+
+    fn take_upgrade(&mut self, value: &[u8]) -> Result<(), Malformed> {
+        let known = self.upgrade.as_ref().map_or(&[][..], HeaderValue::as_bytes);
+        let list = if known.is_empty() { value.to_vec() } else { [known, value].join(&b',') };
+        self.upgrade = Some(HeaderValue::from_bytes(&list).map_err(|_| INVALID_FIELD)?);
         Ok(())
     }
 
@@ -172,7 +185,7 @@ impl Fields {
         };
         let persistent = if modern { !self.close } else { self.keep_alive && !self.close };
         let keep_alive = persistent && !matches!(framing, Framing::UntilClose);
-        Ok(ResponseHead { status, headers: self.headers, framing, keep_alive })
+        Ok(ResponseHead { status, headers: self.headers, framing, upgrade: self.upgrade, keep_alive })
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::io::Write;
 
-use http::header::{CONTENT_LENGTH, FORWARDED, HOST, HeaderName, HeaderValue};
+use http::header::{CONTENT_LENGTH, FORWARDED, HOST, HeaderName, HeaderValue, UPGRADE};
 use http::{HeaderMap, Method, request};
 
 use super::chunked::is_trailer;
@@ -38,6 +38,8 @@ pub(super) struct RequestHead<'a> {
     pub client_host: Option<&'a HeaderValue>,
     pub forwarded: &'a Forwarded,
     pub framing: RequestFraming,
+    /// What to offer the endpoint to switch to.
+    pub upgrade: Option<&'a HeaderValue>,
 }
 
 impl RequestHead<'_> {
@@ -67,6 +69,10 @@ impl RequestHead<'_> {
                 out.extend_from_slice(b"\r\n");
             }
             RequestFraming::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        }
+        if let Some(offer) = self.upgrade {
+            out.extend_from_slice(b"connection: upgrade\r\n");
+            write_field(out, &UPGRADE, offer);
         }
         out.extend_from_slice(b"\r\n");
     }

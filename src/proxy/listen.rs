@@ -8,12 +8,14 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -29,6 +31,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A socket that listens; nothing is accepted yet.
 pub struct Bound {
     listener: std::net::TcpListener,
+    configured: SocketAddr,
     pub address: SocketAddr,
     serves: Arc<ArcSwap<Serves>>,
 }
@@ -51,14 +54,24 @@ pub fn bind(address: SocketAddr, serves: Arc<ArcSwap<Serves>>) -> io::Result<Bou
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     let listener: std::net::TcpListener = socket.into();
-    Ok(Bound { address: listener.local_addr()?, listener, serves })
+    Ok(Bound { configured: address, address: listener.local_addr()?, listener, serves })
+}
+
+/// Takes a socket that listens already, in the place of `configured`.
+pub fn adopt(socket: OwnedFd, configured: SocketAddr, serves: Arc<ArcSwap<Serves>>) -> io::Result<Bound> {
+    let listener = std::net::TcpListener::from(socket);
+    listener.set_nonblocking(true)?;
+    Ok(Bound { configured, address: listener.local_addr()?, listener, serves })
 }
 
 /// The running data plane.
 pub struct DataPlane {
     acceptor: Acceptor,
+    /// Dropped to end accepting.
+    accepting: Option<oneshot::Sender<()>>,
     stop: watch::Sender<Option<Instant>>,
-    threads: Vec<std::thread::JoinHandle<()>>,
+    acceptor_thread: Option<JoinHandle<()>>,
+    workers: Vec<JoinHandle<()>>,
 }
 
 /// Tells the acceptor what to listen on.
@@ -69,10 +82,18 @@ enum Command {
     Listen(Bound),
     /// Stop accepting; what is established lives on.
     Close(SocketAddr, oneshot::Sender<()>),
+    Share(oneshot::Sender<io::Result<Vec<SharedSocket>>>),
 }
 
-/// Starts the workers and the acceptor.
-pub fn start(workers: usize, shared: Arc<Shared>, listeners: Vec<Bound>) -> io::Result<DataPlane> {
+/// A listening socket that another process may accept on as well.
+pub struct SharedSocket {
+    /// As in the file: port 0 is not the one that it has.
+    pub configured: SocketAddr,
+    pub socket: OwnedFd,
+}
+
+/// Starts the workers and the acceptor, which listens on nothing yet.
+pub fn start(workers: usize, shared: Arc<Shared>) -> io::Result<DataPlane> {
     let (stop, stopped) = watch::channel(None);
     let mut inboxes = Vec::new();
     let mut threads = Vec::new();
@@ -82,10 +103,17 @@ pub fn start(workers: usize, shared: Arc<Shared>, listeners: Vec<Bound>) -> io::
         threads.push(thread);
     }
     let (commands, received) = mpsc::channel(1);
+    let (accepting, closed) = oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let accepting = accept_all(listeners, inboxes, shared.clone(), received, stopped);
-    threads.push(std::thread::Builder::new().name("acceptor".into()).spawn(move || runtime.block_on(accepting))?);
-    Ok(DataPlane { acceptor: Acceptor(commands), stop, threads })
+    let accept = accept_all(Way { inboxes: inboxes.into(), shared }, received, closed);
+    let acceptor_thread = std::thread::Builder::new().name("acceptor".into()).spawn(move || runtime.block_on(accept))?;
+    Ok(DataPlane {
+        acceptor: Acceptor(commands),
+        accepting: Some(accepting),
+        stop,
+        acceptor_thread: Some(acceptor_thread),
+        workers: threads,
+    })
 }
 
 impl Acceptor {
@@ -101,6 +129,7 @@ impl Acceptor {
             let _ = closed.await;
         }
     }
+
 }
 
 impl DataPlane {
@@ -108,76 +137,160 @@ impl DataPlane {
         self.acceptor.clone()
     }
 
-    /// Stops accepting, lets exchanges in flight end until `deadline`, joins the threads.
-    pub fn stop(mut self, deadline: Instant) {
-        self.stop.send_replace(Some(deadline));
-        for thread in self.threads.drain(..) {
+    /// Accepts on these sockets, too. Not for a thread that runs a runtime.
+    pub fn listen(&self, listeners: Vec<Bound>) {
+        for bound in listeners {
+            // The acceptor ends only with the plane.
+            let _ = self.acceptor.0.blocking_send(Command::Listen(bound));
+        }
+    }
+
+    /// The sockets that are listened on, for another process. Not for a thread that runs a runtime.
+    pub fn share(&self) -> io::Result<Vec<SharedSocket>> {
+        let (give, given) = oneshot::channel();
+        let _ = self.acceptor.0.blocking_send(Command::Share(give));
+        given.blocking_recv().unwrap_or_else(|_| Err(io::Error::other("the acceptor has ended")))
+    }
+
+    /// Ends accepting, once who was connected by then is with a worker. The sockets are closed when this returns.
+    pub fn close(&mut self) {
+        self.accepting = None;
+        if let Some(thread) = self.acceptor_thread.take() {
             // A panic has been reported by the hook; the others still drain.
             let _ = thread.join();
         }
+    }
+
+    /// Lets exchanges in flight end until `deadline`; may be called again to move it.
+    pub fn drain(&self, deadline: Instant) {
+        self.stop.send_replace(Some(deadline));
+    }
+
+    /// Every worker has ended.
+    pub fn is_drained(&self) -> bool {
+        self.workers.iter().all(JoinHandle::is_finished)
     }
 }
 
 impl Drop for DataPlane {
     fn drop(&mut self) {
-        self.stop.send_replace(Some(Instant::now()));
+        self.drain(Instant::now());
     }
 }
 
-async fn accept_all(
-    listeners: Vec<Bound>,
-    inboxes: Vec<Inbox>,
+/// Where accepted connections go.
+#[derive(Clone)]
+struct Way {
+    inboxes: Arc<[Inbox]>,
     shared: Arc<Shared>,
-    mut commands: mpsc::Receiver<Command>,
-    mut stop: watch::Receiver<Option<Instant>>,
-) {
-    let spawn = |bound: Bound| (bound.address, tokio::spawn(accept(bound, inboxes.clone(), shared.clone())));
-    let mut listening: HashMap<SocketAddr, tokio::task::JoinHandle<()>> = listeners.into_iter().map(spawn).collect();
+}
+
+/// A socket that is accepted on by a task of its own.
+struct Listening {
+    configured: SocketAddr,
+    listener: Arc<TcpListener>,
+    /// Dropped to end the task.
+    stop: oneshot::Sender<()>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Listening {
+    fn start(bound: Bound, way: Way) -> Option<(SocketAddr, Self)> {
+        let Bound { listener, configured, address, serves } = bound;
+        let listener = TcpListener::from_std(listener)
+            .inspect_err(|error| tracing::error!(%error, %address, "could not watch a listener"))
+            .ok()?;
+        let (listener, (stop, stopped)) = (Arc::new(listener), oneshot::channel());
+        let task = tokio::spawn(accept(listener.clone(), address, serves, way, stopped));
+        Some((address, Self { configured, listener, stop, task }))
+    }
+
+    async fn close(self) {
+        drop((self.stop, self.listener));
+        let _ = self.task.await;
+    }
+
+    fn share(&self) -> io::Result<SharedSocket> {
+        Ok(SharedSocket { configured: self.configured, socket: self.listener.as_fd().try_clone_to_owned()? })
+    }
+}
+
+async fn accept_all(way: Way, mut commands: mpsc::Receiver<Command>, mut closed: oneshot::Receiver<()>) {
+    let mut listening: HashMap<SocketAddr, Listening> = HashMap::new();
     loop {
         tokio::select! {
             command = commands.recv() => match command {
-                Some(Command::Listen(bound)) => {
-                    listening.extend([spawn(bound)]);
-                }
+                Some(Command::Listen(bound)) => listening.extend(Listening::start(bound, way.clone())),
                 Some(Command::Close(address, done)) => {
-                    if let Some(task) = listening.remove(&address) {
-                        task.abort();
-                        let _ = task.await;
+                    if let Some(listening) = listening.remove(&address) {
+                        listening.close().await;
                     }
                     let _ = done.send(());
                 }
-                None => return,
+                Some(Command::Share(give)) => {
+                    let _ = give.send(listening.values().map(Listening::share).collect());
+                }
+                None => break,
             },
-            _ = stop.changed() => return,
+            _ = &mut closed => break,
         }
+    }
+    for listening in listening.into_values() {
+        listening.close().await;
     }
 }
 
-/// Accepts on one socket until aborted.
-async fn accept(bound: Bound, inboxes: Vec<Inbox>, shared: Arc<Shared>) {
-    let listener = match TcpListener::from_std(bound.listener) {
-        Ok(listener) => listener,
-        Err(error) => return tracing::error!(%error, address = %bound.address, "could not watch a listener"),
-    };
+/// Accepts on one socket until told to stop.
+async fn accept(
+    listener: Arc<TcpListener>,
+    address: SocketAddr,
+    serves: Arc<ArcSwap<Serves>>,
+    way: Way,
+    mut stop: oneshot::Receiver<()>,
+) {
     loop {
-        loop {
-            // Registered before the look, so that no place that comes free meanwhile is missed.
-            let room = shared.room.notified();
-            if shared.open.load(Ordering::Relaxed) < shared.options.load().max_connections {
-                break;
+        let accepted = tokio::select! {
+            _ = &mut stop => break,
+            accepted = next(&listener, &way.shared) => accepted,
+        };
+        match accepted {
+            // Out of this runtime, into the worker's. A socket that fails here is one that the client has left.
+            Ok((stream, peer)) => {
+                if let Ok(stream) = stream.into_std() {
+                    way.hand_over(stream, peer, &serves.load()).await;
+                }
             }
-            add(&shared.counters[0].client_held);
-            room.await;
-        }
-        match listener.accept().await {
-            Ok((stream, peer)) => hand_over(stream, peer, &bound.serves.load(), &inboxes, &shared).await,
             Err(error) if is_one_connection_s(&error) => {}
             Err(error) => {
-                tracing::warn!(%error, address = %bound.address, "accept failed; trying again shortly");
+                tracing::warn!(%error, %address, "accept failed; trying again shortly");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
+    // To whom the kernel has said that they are connected they are: closing the socket would break them.
+    for _ in 0..BACKLOG {
+        let Some((stream, peer)) = take_waiting(&listener).filter(|_| way.shared.has_room()) else { return };
+        way.hand_over(stream, peer, &serves.load()).await;
+    }
+}
+
+async fn next(listener: &TcpListener, shared: &Shared) -> io::Result<(TcpStream, SocketAddr)> {
+    loop {
+        // Registered before the look, so that no place that comes free meanwhile is missed.
+        let room = shared.room.notified();
+        if shared.has_room() {
+            return listener.accept().await;
+        }
+        add(&shared.counters[0].client_held);
+        room.await;
+    }
+}
+
+/// Asks the kernel itself: the runtime may not have heard of it yet.
+fn take_waiting(listener: &TcpListener) -> Option<(std::net::TcpStream, SocketAddr)> {
+    let (socket, peer) = SockRef::from(listener).accept().ok()?;
+    socket.set_nonblocking(true).ok()?;
+    Some((socket.into(), peer.as_socket()?))
 }
 
 /// The client was gone before we came; nothing is wrong with the listener.
@@ -186,13 +299,17 @@ fn is_one_connection_s(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }
 
-async fn hand_over(stream: TcpStream, peer: SocketAddr, serves: &Serves, inboxes: &[Inbox], shared: &Arc<Shared>) {
-    // Out of this runtime, into the worker's. A socket that fails here is one that the client has left.
-    let Ok(stream) = stream.set_nodelay(true).and_then(|()| stream.into_std()) else { return };
-    let Some(inbox) = inboxes.iter().min_by_key(|inbox| inbox.load.load(Ordering::Relaxed)) else { return };
-    add(&shared.counters[0].client_accepted);
-    let place = Place::take(shared, &inbox.load);
-    let accepted = Accepted { stream, peer, environment: serves.environment.clone(), http2: serves.http2 };
-    // A worker that has gone (a panic outside a connection) drops the connection: the client sees a close.
-    let _ = inbox.sender.send((accepted, place)).await;
+impl Way {
+    async fn hand_over(&self, stream: std::net::TcpStream, peer: SocketAddr, serves: &Serves) {
+        let Self { inboxes, shared } = self;
+        if stream.set_nodelay(true).is_err() {
+            return;
+        }
+        let Some(inbox) = inboxes.iter().min_by_key(|inbox| inbox.load.load(Ordering::Relaxed)) else { return };
+        add(&shared.counters[0].client_accepted);
+        let place = Place::take(shared, &inbox.load);
+        let accepted = Accepted { stream, peer, environment: serves.environment.clone(), http2: serves.http2 };
+        // A worker that has gone (a panic outside a connection) drops the connection: the client sees a close.
+        let _ = inbox.sender.send((accepted, place)).await;
+    }
 }

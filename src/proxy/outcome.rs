@@ -138,6 +138,7 @@ impl Drop for Record {
         let class = self.first_byte.map_or(StatusClass::None, |_| StatusClass::of(self.status));
         let exchange = Exchange { outcome: self.outcome, class, latency, first_byte: self.first_byte };
         self.version().stats.ended(self.worker(), &exchange);
+        self.busy.conn.worker.note_end(&self.version().stats.labels, latency);
         if let Some(log) = self.log.take() {
             self.write_log(log, latency);
         }

@@ -17,6 +17,7 @@ use super::error::Fault;
 use super::outcome::Record;
 use super::pool::Lease;
 use super::read::{Host, body_too_large, body_too_late};
+use super::tunnel;
 use super::upstream::{self, Broken, ConnectError};
 use crate::routing::spec::{ExchangeSpec, HostPolicy};
 use crate::routing::table::{Agent, Endpoint};
@@ -61,6 +62,7 @@ pub(super) async fn send(
         HostPolicy::Fixed(name) => HeaderValue::from_str(name).ok(),
         HostPolicy::Pass | HostPolicy::Endpoint => None,
     };
+    let offer = tunnel::offer(parts);
     let (mut refused, mut again_at, mut pooled_allowed) = (Vec::new(), None, true);
     loop {
         let endpoints = &agent.versions[record.decision.version].endpoints;
@@ -96,10 +98,14 @@ pub(super) async fn send(
             client_host: host.value.as_ref(),
             forwarded: &conn.forwarded,
             framing: body.framing(parts),
+            upgrade: offer.as_ref(),
         };
         upstream.begin(&head, !body.is_empty(), parts.method == Method::HEAD, probe);
         let unsent = match until_head(&conn, &mut lease, &mut body, forward_interim).await {
-            Ok(head) => return check_response(head).map(|head| Answer { head, lease, request: body }),
+            Ok(head) => {
+                check_switch(&head, offer.as_ref(), &lease)?;
+                return Ok(Answer { head, lease, request: body });
+            }
             Err(unsent) => unsent,
         };
         if !(may_be_stale && unsent.may_be_repeated(&conn, repeatable) && body.rewind()) {
@@ -218,9 +224,20 @@ async fn until_head(
     .await
 }
 
-fn check_response(head: ResponseHead) -> Result<ResponseHead, Fault> {
-    if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(Fault::new(ErrorCode::BadResponse, "the agent switched protocols without being asked to"));
+/// An endpoint may switch to what was offered, once it has the whole request.
+fn check_switch(head: &ResponseHead, offer: Option<&HeaderValue>, lease: &Lease) -> Result<(), Fault> {
+    if head.status != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(());
     }
-    Ok(head)
+    let wrong = match (offer, &head.upgrade) {
+        (None, _) => "the agent switched protocols without being asked to",
+        (Some(offer), Some(chosen)) if tunnel::is_offered(offer, chosen) => {
+            if lease.upstream_ref().has_sent_all() {
+                return Ok(());
+            }
+            "the agent switched protocols before it had the whole request"
+        }
+        (Some(_), _) => "the agent switched to a protocol that was not offered",
+    };
+    Err(Fault::new(ErrorCode::BadResponse, wrong))
 }

@@ -5,8 +5,8 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::Instant;
 
-use http::header::HeaderValue;
-use http::{Request, Response, Version, request};
+use http::header::{CONNECTION, HeaderValue, UPGRADE};
+use http::{Request, Response, StatusCode, Version, request};
 use http_body::Body;
 use hyper::body::Incoming;
 
@@ -17,6 +17,7 @@ use super::headers::VERSION_HEADER;
 use super::outcome::{Busy, Record};
 use super::read::{self, Host};
 use super::send::{Answer, send};
+use super::tunnel::Tunnel;
 use super::worker::Snapshot;
 use crate::routing::decide::decide;
 use crate::routing::table::{Head, Reason};
@@ -28,13 +29,19 @@ pub(super) async fn serve(
 ) -> Result<Response<ResponseBody>, Infallible> {
     let snapshot = conn.worker.snapshot();
     let busy = Busy::new(&conn, &snapshot.options);
-    Ok(match exchange(busy, snapshot, request).await {
+    let version = request.version();
+    let mut response = match exchange(busy, snapshot, request).await {
         Ok(response) => response,
         Err(refusal) => {
             conn.worker.counters().error(refusal.fault.code);
             refusal.response()
         }
-    })
+    };
+    let last = conn.worker.shared.is_leaving() && version < Version::HTTP_2;
+    if last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
 }
 
 /// An answer of our own on its way.
@@ -136,7 +143,7 @@ fn refuse(fault: Fault, busy: Busy, parts: &request::Parts, host: &Host) -> Refu
 }
 
 fn respond(answer: Answer, mut record: Record, version_header: bool) -> Response<ResponseBody> {
-    let Answer { head, lease, request } = answer;
+    let Answer { head, mut lease, request } = answer;
     let now = Instant::now();
     record.head(head.status.as_u16(), now);
     record.conn().wait(now, record.agent().spec.exchange.idle_timeout);
@@ -144,7 +151,16 @@ fn respond(answer: Answer, mut record: Record, version_header: bool) -> Response
     if version_header {
         headers.append(VERSION_HEADER, record.version().header.clone());
     }
-    let mut response = Response::new(ResponseBody::Relay(Box::new(Relay::new(lease, request, record, now))));
+    let body = if let Some(protocol) = head.upgrade.filter(|_| head.status == StatusCode::SWITCHING_PROTOCOLS) {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, protocol);
+        let (conn, early) = (record.conn().clone(), lease.upstream().take_input());
+        conn.tunnel.set(Some(Tunnel::new(lease, early, record)));
+        ResponseBody::Own { text: None, _busy: None }
+    } else {
+        ResponseBody::Relay(Box::new(Relay::new(lease, request, record, now)))
+    };
+    let mut response = Response::new(body);
     *response.status_mut() = head.status;
     *response.headers_mut() = headers;
     response

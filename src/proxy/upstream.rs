@@ -8,7 +8,7 @@
 //! [`Scratch`], and what is a body's is copied out of it; a long stretch of data is read into its own
 //! buffer of [`DIRECT_BYTES`] at most, and never copied.
 
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::future::Future;
 use std::io;
 use std::pin::pin;
@@ -34,6 +34,13 @@ pub(super) struct Scratch(RefCell<Box<[u8]>>);
 impl Default for Scratch {
     fn default() -> Self {
         Self(RefCell::new(vec![0; SCRATCH_BYTES].into()))
+    }
+}
+
+impl Scratch {
+    /// Whoever holds it must not let another connection be polled.
+    pub fn buffer(&self) -> RefMut<'_, [u8]> {
+        RefMut::map(self.0.borrow_mut(), |buffer| &mut **buffer)
     }
 }
 
@@ -252,6 +259,21 @@ impl Upstream {
             self.input = Bytes::copy_from_slice(&scratch[..received]);
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// For a tunnel, which has no messages.
+    pub fn stream(&mut self) -> &mut UpstreamStream {
+        &mut self.stream
+    }
+
+    /// What was received beyond the head.
+    pub fn take_input(&mut self) -> Bytes {
+        std::mem::take(&mut self.input)
+    }
+
+    /// All of the request is with the kernel.
+    pub fn has_sent_all(&self) -> bool {
+        self.sending.ended
     }
 
     /// Nothing of the response is left.

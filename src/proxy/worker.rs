@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Cache};
@@ -19,6 +19,7 @@ use crate::routing::ids::EnvironmentId;
 use crate::routing::table::{RoutingTable, SharedTable};
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::counters::{ErrorCode, ProxyCounters, add};
+use crate::telemetry::stats::VersionLabels;
 
 /// What may change while the proxy runs; swapped whole, like the table.
 #[derive(Clone)]
@@ -45,18 +46,41 @@ pub struct Shared {
     pub(super) open: AtomicUsize,
     /// A connection ended: the acceptor may have waited for room.
     pub(super) room: Notify,
+    /// Clients are to go elsewhere.
+    leaving: AtomicBool,
+    /// Exchanges that the deadline of a stop has cut.
+    cut: AtomicUsize,
 }
 
 impl Shared {
     pub fn new(table: SharedTable, options: ProxyOptions, counters: Arc<[ProxyCounters]>) -> Arc<Self> {
         let options = Arc::new(ArcSwap::from_pointee(options));
-        Arc::new(Self { table, options, counters, open: AtomicUsize::new(0), room: Notify::new() })
+        let (open, cut, leaving) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
+        Arc::new(Self { table, options, counters, open, room: Notify::new(), leaving, cut })
     }
 
     /// Takes new options; a higher connection limit lets waiting clients in.
     pub fn set_options(&self, options: ProxyOptions) {
         self.options.store(Arc::new(options));
         self.room.notify_waiters();
+    }
+
+    /// From now on answers say `Connection: close`, so that clients come back to whoever listens then.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.open_connections() < self.options.load().max_connections
+    }
+
+    /// Exchanges that the deadline of a stop has cut.
+    pub fn cut(&self) -> usize {
+        self.cut.load(Ordering::Relaxed)
     }
 
     /// Client connections that are open now.
@@ -81,6 +105,8 @@ pub(super) struct Worker {
     random: Cell<u64>,
     connections: RefCell<HashMap<u64, Rc<Client>>>,
     last_connection: Cell<u64>,
+    /// The deadline of a stop has passed: what ends now is cut.
+    cutting: Cell<bool>,
 }
 
 struct Caches {
@@ -103,6 +129,7 @@ impl Worker {
             random: Cell::new(seed()),
             connections: RefCell::default(),
             last_connection: Cell::new(0),
+            cutting: Cell::new(false),
         })
     }
 
@@ -145,16 +172,30 @@ impl Worker {
         });
     }
 
-    /// Tells every connection to finish what is in flight, and waits until all have, or `deadline`.
-    async fn drain(&self, deadline: Instant) {
+    /// An exchange ends. If that is because the time of a stop is over, it is named.
+    pub fn note_end(&self, labels: &VersionLabels, age: Duration) {
+        if self.cutting.get() && self.shared.cut.fetch_add(1, Ordering::Relaxed) < CUTS_LOGGED {
+            let VersionLabels { environment, agent, version } = labels;
+            tracing::warn!(%environment, %agent, %version, ?age, "an exchange was cut at the end of the drain time-out");
+        }
+    }
+
+    /// Tells every connection to finish what is in flight, and waits until all have, or the deadline, which may
+    /// still be moved.
+    async fn drain(&self, stop: &StopSignal) {
         for client in self.connections.borrow().values() {
             client.stop();
         }
-        while !self.connections.borrow().is_empty() && Instant::now() < deadline {
+        let is_over = || stop.borrow().is_none_or(|deadline| deadline <= Instant::now());
+        while !self.connections.borrow().is_empty() && !is_over() {
             tokio::time::sleep(DRAIN_POLL).await;
         }
+        self.cutting.set(true);
     }
 }
+
+/// More exchanges that a stop cuts are counted only.
+const CUTS_LOGGED: usize = 20;
 
 const DRAIN_POLL: Duration = Duration::from_millis(10);
 
@@ -257,11 +298,12 @@ const RESOLVER_THREADS: usize = 4;
 async fn work(worker: Rc<Worker>, mut inbox: mpsc::Receiver<(Accepted, Place)>, mut stop: StopSignal) {
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut accepting = true;
     loop {
         tokio::select! {
-            accepted = inbox.recv() => match accepted {
+            accepted = inbox.recv(), if accepting => match accepted {
                 Some((accepted, place)) => worker.serve(accepted, place),
-                None => break,
+                None => accepting = false,
             },
             _ = sweep.tick() => {
                 // Also lets go of an old table when no request comes.
@@ -271,10 +313,9 @@ async fn work(worker: Rc<Worker>, mut inbox: mpsc::Receiver<(Accepted, Place)>, 
             _ = stop.changed() => break,
         }
     }
-    let deadline = (*stop.borrow()).unwrap_or_else(Instant::now);
     inbox.close();
     while let Ok((accepted, place)) = inbox.try_recv() {
         worker.serve(accepted, place);
     }
-    worker.drain(deadline).await;
+    worker.drain(&stop).await;
 }

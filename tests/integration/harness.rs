@@ -155,6 +155,13 @@ impl Wire {
     }
 }
 
+/// What is no message: the bytes of a tunnel.
+impl Read for Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.reader.read(buffer)
+    }
+}
+
 /// A scripted endpoint: the script gets every connection, each on a thread of its own.
 pub struct Endpoint {
     pub address: SocketAddr,

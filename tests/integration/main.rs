@@ -14,3 +14,4 @@ mod prometheus;
 mod reload;
 mod rollback;
 mod store;
+mod tunnel;

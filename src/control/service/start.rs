@@ -19,7 +19,7 @@ use crate::control::store::memory::Memory;
 use crate::control::store::{Store, StoreError};
 use crate::control::writer::{Writer, WriterThread, ready};
 use crate::routing::compile::{Rejection, compile_first};
-use crate::routing::table::RoutingTable;
+use crate::routing::table::{RoutingTable, SharedTable};
 use crate::telemetry::commits::CommitFigures;
 use crate::telemetry::stats::StatsRegistry;
 
@@ -34,17 +34,27 @@ pub enum StartError {
 impl Control {
     /// Compiles and publishes the first table; keeps nothing beyond the process.
     pub fn start(intent: Intent, registry: Arc<StatsRegistry>) -> Result<(Self, Reconciler), Vec<Rejection>> {
-        Self::start_at(intent, registry, Moment::now())
+        Self::start_at(None, intent, registry, Moment::now())
+    }
+
+    /// The same, in the place of the table that is in use, if there is one.
+    pub fn start_on(
+        live: Option<SharedTable>,
+        intent: Intent,
+        registry: Arc<StatsRegistry>,
+    ) -> Result<(Self, Reconciler), Vec<Rejection>> {
+        Self::start_at(live, intent, registry, Moment::now())
     }
 
     pub(in crate::control) fn start_at(
+        live: Option<SharedTable>,
         intent: Intent,
         registry: Arc<StatsRegistry>,
         now: Moment,
     ) -> Result<(Self, Reconciler), Vec<Rejection>> {
         let (store, figures) = (Arc::new(Memory::default()), CommitFigures::default());
         let started = Writer::in_place(store.clone(), figures).map_err(StartError::from).and_then(|writer| {
-            let taken = TakenUp::new(store, &writer, intent, &registry, now)?;
+            let taken = TakenUp::new(live, store, &writer, intent, &registry, now)?;
             Ok(taken.run(writer, registry, now))
         });
         started.map_err(|error| match error {
@@ -60,9 +70,20 @@ impl Control {
         store: Arc<dyn Store>,
         figures: CommitFigures,
     ) -> Result<(Self, Reconciler, WriterThread), StartError> {
+        Self::open_on(None, intent, registry, store, figures)
+    }
+
+    /// The same, in the place of the table that is in use, if there is one.
+    pub fn open_on(
+        live: Option<SharedTable>,
+        intent: Intent,
+        registry: Arc<StatsRegistry>,
+        store: Arc<dyn Store>,
+        figures: CommitFigures,
+    ) -> Result<(Self, Reconciler, WriterThread), StartError> {
         let now = Moment::now();
         let first = Writer::in_place(store.clone(), figures.clone())?;
-        let taken = TakenUp::new(store.clone(), &first, intent, &registry, now)?;
+        let taken = TakenUp::new(live, store.clone(), &first, intent, &registry, now)?;
         let (writer, thread) = Writer::start(store, figures)?;
         let (control, reconciler) = taken.run(writer, registry, now);
         Ok((control, reconciler, thread))
@@ -72,6 +93,8 @@ impl Control {
 /// Written, and not yet running.
 struct TakenUp {
     inner: Inner,
+    /// Where `table` is to be published, if anybody routes by what is there.
+    live: Option<SharedTable>,
     table: RoutingTable,
     rollouts: BTreeMap<AgentKey, AgentRollout>,
     changes: Numbered,
@@ -82,6 +105,7 @@ struct TakenUp {
 
 impl TakenUp {
     fn new(
+        live: Option<SharedTable>,
         store: Arc<dyn Store>,
         writer: &Writer,
         intent: Intent,
@@ -96,7 +120,8 @@ impl TakenUp {
         };
         let (changes, mut rollouts) = adopt(previous, &intent, now);
         let desired = state::desired(&intent.config_hash, rollouts.values());
-        let table = compile_first(&desired, &kept.layouts, registry, 1).map_err(StartError::Rejected)?;
+        let epoch = live.as_ref().map_or(1, |live| live.load().epoch + 1);
+        let table = compile_first(&desired, &kept.layouts, registry, epoch).map_err(StartError::Rejected)?;
         let mut inner = Inner {
             config_hash: intent.config_hash,
             epoch: table.epoch,
@@ -119,14 +144,21 @@ impl TakenUp {
         if let Some(Err(error)) = ready(&mut writer.ask(write)) {
             return Err(error.into());
         }
-        Ok(Self { inner, table, rollouts, changes, store, runs, server: intent.prometheus })
+        Ok(Self { inner, live, table, rollouts, changes, store, runs, server: intent.prometheus })
     }
 
     fn run(self, writer: Writer, registry: Arc<StatsRegistry>, now: Moment) -> (Control, Reconciler) {
-        let Self { inner, table, rollouts, changes, store, runs, server } = self;
+        let Self { inner, live, table, rollouts, changes, store, runs, server } = self;
+        let table = match live {
+            Some(live) => {
+                live.store(Arc::new(table));
+                live
+            }
+            None => Arc::new(ArcSwap::from_pointee(table)),
+        };
         let shared = Shared {
             inner: Mutex::new(inner),
-            table: Arc::new(ArcSwap::from_pointee(table)),
+            table,
             registry,
             server: Arc::new(ArcSwapOption::new(server)),
             outside: Arc::default(),

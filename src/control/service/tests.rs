@@ -19,7 +19,7 @@ impl Bench {
     pub fn new(intent: Intent) -> Self {
         let (registry, start) = (Arc::new(StatsRegistry::new(1)), Instant::now());
         let now = Moment { instant: start, wall: SystemTime::UNIX_EPOCH };
-        let (control, _) = Control::start_at(intent, registry.clone(), now).expect("a good intent");
+        let (control, _) = Control::start_at(None, intent, registry.clone(), now).expect("a good intent");
         Self { control, registry, start }
     }
 

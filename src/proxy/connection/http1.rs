@@ -2,21 +2,22 @@
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::Request;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::http1::{self, Parts};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::time::Sleep;
 
-use super::{Client, ClientConn, Opened, refuse_late_head};
+use super::{Client, ClientConn, LINGER, Opened, refuse_late_head};
 use crate::proxy::io::ClientIo;
 use crate::proxy::serve::serve;
+use crate::proxy::tunnel::Tunnel;
 
 /// What the socket and the task tell each other beside the exchange.
 pub(in crate::proxy) struct Http1 {
@@ -29,8 +30,9 @@ pub(in crate::proxy) struct Http1 {
 }
 
 /// How a connection's task ended.
-#[derive(PartialEq, Eq)]
 enum End {
+    /// In order: all was said, or it goes on as a tunnel.
+    Finished,
     Closed,
     HeadTimeout,
     /// An idle connection, or a client that took no more bytes.
@@ -81,6 +83,13 @@ impl Http1 {
         self.flush_blocked.set(true);
     }
 
+    /// The last wait for a request, and not a client's fault.
+    fn linger(&self) {
+        let now = Instant::now();
+        self.head.set(false);
+        self.conn.wait(now, LINGER.min(self.conn.deadline.get().saturating_duration_since(now)));
+    }
+
     /// A head that did not arrive whole in one read gets its deadline here, off the common path.
     fn settle_head_deadline(&self) {
         if self.head.get() && self.conn.patience.get().is_zero() {
@@ -123,7 +132,8 @@ pub(super) async fn run(opened: Opened, client: Rc<Client>, mut timer: Pin<&mut 
     let options = client.worker.snapshot().options.clone();
     let conn = ClientConn::new(client, false, timer.deadline().into(), &options);
     let http1 = Http1::new(conn.clone());
-    let mut io = TokioIo::new(ClientIo::new(opened, http1.clone()));
+    let io = TokioIo::new(ClientIo::new(opened, http1.clone()));
+    let _held = HeldTunnel(&conn);
     let service = {
         let http1 = http1.clone();
         service_fn(move |request: Request<Incoming>| {
@@ -131,29 +141,61 @@ pub(super) async fn run(opened: Opened, client: Rc<Client>, mut timer: Pin<&mut 
             serve(http1.conn.clone(), request)
         })
     };
-    let end = {
-        let mut http = pin!(
-            http1::Builder::new()
-                .max_headers(options.head_fields)
-                .max_header_size(options.head_bytes)
-                .max_buf_size(options.head_bytes.max(MIN_BUFFER_BYTES))
-                .serve_connection(&mut io, service)
-        );
-        let mut told_to_stop = false;
-        poll_fn(|cx| {
-            conn.task.remember(cx.waker());
-            if conn.stopping.get() && !told_to_stop {
-                told_to_stop = true;
-                http.as_mut().graceful_shutdown();
+    let mut http = http1::Builder::new()
+        .max_headers(options.head_fields)
+        .max_header_size(options.head_bytes)
+        .max_buf_size(options.head_bytes.max(MIN_BUFFER_BYTES))
+        .serve_connection(io, service);
+    let mut told_to_stop = false;
+    let end = poll_fn(|cx| {
+        conn.task.remember(cx.waker());
+        if conn.stopping.get() && !told_to_stop {
+            told_to_stop = true;
+            if conn.busy.get() {
+                Pin::new(&mut http).graceful_shutdown();
+            } else {
+                http1.linger();
             }
-            http1.note_expiry(timer.as_mut(), cx);
-            let ended = http.as_mut().poll(cx).is_ready();
-            if ended { Poll::Ready(End::Closed) } else { http1.rearm(timer.as_mut(), cx) }
-        })
-        .await
-    };
-    if end == End::HeadTimeout && !http1.may_be_response() {
-        refuse_late_head(io.inner().stream(), &conn);
+        }
+        http1.note_expiry(timer.as_mut(), cx);
+        match Pin::new(&mut http).poll(cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(End::Finished),
+            Poll::Ready(Err(_)) => Poll::Ready(End::Closed),
+            Poll::Pending => http1.rearm(timer.as_mut(), cx),
+        }
+    })
+    .await;
+    let Parts { io, read_buf, .. } = http.into_parts();
+    match end {
+        End::Finished => {
+            if let Some(mut tunnel) = conn.tunnel.take() {
+                tunnel.begin(read_buf);
+                pass_through(tunnel, io.into_inner(), &http1, timer).await;
+            }
+        }
+        End::HeadTimeout if !http1.may_be_response() => refuse_late_head(io.inner().stream(), &conn),
+        End::Closed | End::HeadTimeout | End::Expired => {}
+    }
+}
+
+/// After a switch there are no messages any more. A stop does not touch it: its deadline does.
+async fn pass_through(mut tunnel: Box<Tunnel>, mut client: ClientIo, http1: &Http1, mut timer: Pin<&mut Sleep>) {
+    poll_fn(|cx| {
+        http1.note_expiry(timer.as_mut(), cx);
+        match tunnel.poll(cx, &mut client) {
+            Poll::Ready(()) => Poll::Ready(End::Finished),
+            Poll::Pending => http1.rearm(timer.as_mut(), cx),
+        }
+    })
+    .await;
+}
+
+/// Whatever ends the task, an exchange that has switched does not keep its connection, and so itself, alive.
+struct HeldTunnel<'a>(&'a ClientConn);
+
+impl Drop for HeldTunnel<'_> {
+    fn drop(&mut self) {
+        self.0.tunnel.take();
     }
 }
 

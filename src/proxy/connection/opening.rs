@@ -13,9 +13,9 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
-use super::Client;
+use super::{Client, LINGER};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -33,17 +33,21 @@ pub(super) enum Opening {
 
 /// Reads until the protocol is known; it must be when `timer` fires.
 pub(super) async fn read(stream: &mut TcpStream, client: &Client, mut timer: Pin<&mut Sleep>) -> Opening {
-    let mut read = Vec::new();
+    let (mut read, mut lingers) = (Vec::new(), false);
     poll_fn(|cx| {
         client.task.remember(cx.waker());
         if let Poll::Ready(opening) = poll_opening(Pin::new(&mut *stream), cx, &mut read) {
             return Poll::Ready(opening.unwrap_or(Opening::Closed));
         }
-        // Who has said nothing has nothing to finish.
-        if client.stopping.get() && read.is_empty() {
-            return Poll::Ready(Opening::Closed);
+        let leaving = client.stopping.get() && read.is_empty();
+        if leaving && !lingers {
+            lingers = true;
+            let deadline = timer.deadline().min(Instant::now() + LINGER);
+            timer.as_mut().reset(deadline);
         }
-        timer.as_mut().poll(cx).map(|()| Opening::TimedOut)
+        // Who has said nothing then has nothing to finish.
+        let over = if leaving { Opening::Closed } else { Opening::TimedOut };
+        timer.as_mut().poll(cx).map(|()| over)
     })
     .await
 }
