@@ -4,7 +4,8 @@
 //! [`worker`] is one thread with its own runtime, pools and clock of idleness; [`connection`] drives
 //! one client connection, of HTTP/1.1 or HTTP/2; [`serve`] is one request, top-down, with [`read`] and [`send`]
 //! for its phases; [`upstream`] is a connection to an endpoint, with [`encode`] and [`decode`] for what is said
-//! on it; [`tunnel`] is what an exchange becomes that has switched to another protocol.
+//! on it; [`tap`] reads the answer as it passes, and [`streamed`] is the tap within an exchange; [`tunnel`] is
+//! what an exchange becomes that has switched to another protocol.
 //!
 //! The rules of the hot path:
 //!
@@ -33,6 +34,8 @@ mod read;
 mod send;
 mod sending;
 mod serve;
+mod streamed;
+pub mod tap;
 mod tunnel;
 mod upstream;
 pub mod worker;

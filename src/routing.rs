@@ -14,4 +14,5 @@ pub mod parse;
 pub mod segment;
 pub mod spec;
 pub mod split;
+pub mod streams;
 pub mod table;

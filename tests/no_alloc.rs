@@ -91,6 +91,7 @@ fn table(key: &str, scheme: Scheme) -> RoutingTable {
         rules: vec![],
         split: None,
         exchange: ExchangeSpec::default(),
+        streams: StreamSpec::default(),
     };
     let audience = Audience { include: vec![], exclude: vec![SegmentId::new("staff")] };
     let weight = Weight::new(5_000).expect("a share");
@@ -182,12 +183,8 @@ fn a_look_at_live_counters_allocates_nothing() {
     let (canary, stable) = (registry.version(labels("1.5.0")), registry.version(labels("1.4.2")));
     let (mut of_canary, mut of_stable) = (Feed::of_canary(&guards()), Feed::of_stable(&guards()));
     let mut judge = Judge::new(&guards(), of_canary.read(&canary), of_stable.read(&stable), Duration::ZERO);
-    let end = Exchange {
-        outcome: Outcome::Success,
-        class: StatusClass::Success,
-        latency: Duration::from_millis(100),
-        first_byte: Some(Duration::from_millis(50)),
-    };
+    let (latency, first_byte) = (Duration::from_millis(100), Some(Duration::from_millis(50)));
+    let end = Exchange::plain(Outcome::Success, StatusClass::Success, latency, first_byte);
     let mut look = |number: u64| {
         for version in [&canary, &stable] {
             version.started(0);

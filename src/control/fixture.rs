@@ -7,7 +7,7 @@ use super::model::{AgentIntent, Breach, DeploymentSpec, Intent, OnBreach, Step, 
 use crate::judge::{Figures, GuardSpec, GuardTest, Limit, Metric, Reading, Unit, Verdict};
 use crate::routing::ids::{AgentId, EnvironmentId, VersionId, Weight};
 use crate::routing::spec::{AgentSpec, Attribute, Audience, BucketingSpec, EndpointAddress, ExchangeSpec};
-use crate::routing::spec::{Scheme, VersionSpec};
+use crate::routing::spec::{Scheme, StreamSpec, VersionSpec};
 
 pub fn step(weight: u32, hold_seconds: Option<u64>) -> Step {
     Step { weight: Weight::new(weight).expect("a share"), hold: hold_seconds.map(Duration::from_secs) }
@@ -58,6 +58,7 @@ pub fn an_agent() -> AgentSpec {
         rules: vec![],
         split: None,
         exchange: ExchangeSpec::default(),
+        streams: StreamSpec::default(),
     }
 }
 

@@ -31,6 +31,7 @@ impl Feed {
             Some(Histograms {
                 latency: reads.latency || timing == Some(Timing::Total),
                 first_byte: reads.first_byte || timing == Some(Timing::FirstByte),
+                ..reads
             })
         });
         Self { reads, totals: Totals::default(), counts: Counts::default() }

@@ -17,6 +17,7 @@ use super::connection::ClientConn;
 use super::encode::RequestFraming;
 use super::outcome::{Busy, Record};
 use super::pool::Lease;
+use super::streamed::Silence;
 use super::upstream::Broken;
 use crate::telemetry::counters::ErrorCode;
 use crate::telemetry::stats::Outcome;
@@ -31,6 +32,8 @@ pub(super) enum BodyError {
     Upstream(Broken),
     #[error("the body stood still for longer than the idle time-out")]
     Idle,
+    #[error("no event came for longer than the stall time-out")]
+    Stalled,
 }
 
 /// How long a client that waits for `100 Continue` is left waiting for the endpoint's word.
@@ -238,24 +241,32 @@ impl Relay {
     }
 
     fn pass(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
-        self.record.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64);
         // hyper takes nothing after trailers, not even the end.
-        if frame.is_trailers() || self.is_end_stream() {
+        let last = frame.is_trailers() || self.is_end_stream();
+        self.record.pass(&frame, last);
+        if last {
             self.finish();
-        } else {
-            self.record.conn().progress();
         }
         frame
     }
 
     fn poll_idle(&mut self) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if !self.record.conn().take_expired() {
-            return Poll::Pending;
+        let conn = self.record.conn();
+        if conn.take_expired() {
+            let by_client = conn.awaits_client.get();
+            return self.give_up(if by_client { Outcome::ClientError } else { Outcome::IdleTimeout }, BodyError::Idle);
         }
-        let by_client = self.record.conn().awaits_client.get();
-        self.record.break_off(if by_client { Outcome::ClientError } else { Outcome::IdleTimeout });
+        match self.record.is_silent() {
+            Silence::Bear => Poll::Pending,
+            Silence::Fill(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+            Silence::End => self.give_up(Outcome::Stalled, BodyError::Stalled),
+        }
+    }
+
+    fn give_up(&mut self, outcome: Outcome, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.record.break_off(outcome);
         self.lease = None;
-        Poll::Ready(Some(Err(BodyError::Idle)))
+        Poll::Ready(Some(Err(error)))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -92,6 +92,9 @@ pub(super) struct ClientConn {
     patience: Cell<Duration>,
     /// The deadline has passed; whoever waits takes this and gives up.
     expired: Cell<bool>,
+    /// When whoever waits wants to be polled again, whatever the deadline; and whether that moment came.
+    alarm: Cell<Option<Instant>>,
+    rang: Cell<bool>,
     /// How long the connection may be idle afterwards; as of the last request.
     keep_alive: Cell<Duration>,
     pub interim: Interim,
@@ -127,6 +130,8 @@ impl ClientConn {
             deadline: Cell::new(deadline),
             patience: Cell::new(options.head_timeout),
             expired: Cell::new(false),
+            alarm: Cell::new(None),
+            rang: Cell::new(false),
             keep_alive: Cell::new(options.keep_alive_timeout),
             interim: Interim::default(),
             request_fault: Cell::new(None),
@@ -143,6 +148,7 @@ impl ClientConn {
         self.request_fault.set(None);
         self.awaits_client.set(false);
         self.keep_alive.set(options.keep_alive_timeout);
+        self.set_alarm(None);
         self.wait(now, options.head_timeout);
     }
 
@@ -156,7 +162,41 @@ impl ClientConn {
 
     /// A body moved on.
     pub fn progress(&self) {
-        self.wait(Instant::now(), self.patience.get());
+        self.progress_at(Instant::now());
+    }
+
+    pub fn progress_at(&self, now: Instant) {
+        self.wait(now, self.patience.get());
+    }
+
+    /// Asks to be polled at that moment; unlike the deadline it is moved by nobody else, and ends nothing by itself.
+    pub fn set_alarm(&self, at: Option<Instant>) {
+        self.alarm.set(at);
+        self.rang.set(false);
+    }
+
+    /// Whether the alarm's moment came.
+    pub fn take_alarm(&self) -> bool {
+        self.rang.replace(false)
+    }
+
+    /// When the connection's timer has to look at this exchange.
+    fn next_look(&self) -> Instant {
+        self.alarm.get().map_or(self.deadline.get(), |alarm| alarm.min(self.deadline.get()))
+    }
+
+    /// The timer looks: notes what is due, and answers whether anything is.
+    fn look(&self, now: Instant) -> bool {
+        let is_over = now >= self.deadline.get();
+        let rings = self.alarm.get().is_some_and(|alarm| now >= alarm);
+        if is_over {
+            self.expired.set(true);
+        }
+        if rings {
+            self.alarm.set(None);
+            self.rang.set(true);
+        }
+        is_over || rings
     }
 
     /// The moment of the request's head.
@@ -167,6 +207,7 @@ impl ClientConn {
     pub fn end_exchange(&self, now: Instant) {
         self.busy.set(false);
         self.ended.set(now);
+        self.set_alarm(None);
         // The client has as long for what is still buffered as it had for the rest.
         self.wait(now, self.patience.get());
     }

@@ -4,13 +4,21 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use http::Method;
+use http_body::Frame;
+
 use super::connection::ClientConn;
+use super::decode::ResponseHead;
 use super::error::Fault;
+use super::pool::Lease;
+use super::streamed::{Silence, Streamed};
+use super::tap::Transport;
 use super::worker::{ProxyOptions, Snapshot};
 use crate::routing::table::{Agent, Decision, Version};
 use crate::telemetry::access::AccessRecord;
 use crate::telemetry::counters::ErrorCode;
-use crate::telemetry::stats::{Exchange, Outcome, StatusClass};
+use crate::telemetry::stats::{Exchange, Outcome, StatusClass, StreamEnd};
 
 /// Marks the connection as busy from a whole request head to the end of the answer.
 pub(super) struct Busy {
@@ -64,6 +72,8 @@ pub(super) struct Record {
     error: Option<ErrorCode>,
     pub bytes_out: u64,
     pub retries: u32,
+    /// The answer, where it is tapped.
+    pub streamed: Option<Box<Streamed>>,
     /// What only the access log wants; `None` when it is off.
     pub log: Option<Box<AccessRecord>>,
 }
@@ -82,6 +92,7 @@ impl Record {
             error: None,
             bytes_out: 0,
             retries: 0,
+            streamed: None,
             log: None,
         };
         record.version().stats.started(record.worker());
@@ -110,10 +121,62 @@ impl Record {
         self.first_byte = Some(now.duration_since(self.busy.start));
     }
 
+    /// Reads the answer as it passes, where it has anything to say.
+    pub fn tap(&mut self, method: &Method, head: &ResponseHead, lease: &Lease, now: Instant) {
+        let upstream = lease.upstream_ref();
+        if !upstream.has_ended() {
+            let spec = &self.snapshot.table.agents[self.agent].spec.streams;
+            let has_length = upstream.body_left().is_some();
+            let head = (head.status, &head.headers);
+            self.streamed = Streamed::of(spec, method, head, has_length, &self.busy.conn, now);
+        }
+    }
+
+    /// A frame of the answer passes; `last`: nothing more is waited for.
+    pub fn pass(&mut self, frame: &Frame<Bytes>, last: bool) {
+        let Some(data) = frame.data_ref() else { return self.pass_trailers(frame) };
+        self.bytes_out += data.len() as u64;
+        let conn = &self.busy.conn;
+        let now = match &mut self.streamed {
+            None if last => return,
+            None => Instant::now(),
+            Some(streamed) => {
+                let now = Instant::now();
+                let version = &self.snapshot.table.agents[self.agent].versions[self.decision.version];
+                streamed.pass(data, now, conn, &version.stats);
+                now
+            }
+        };
+        conn.progress_at(now);
+    }
+
+    /// Nothing comes; says what to do where the tap has asked to be told.
+    pub fn is_silent(&mut self) -> Silence {
+        let conn = &self.busy.conn;
+        let streamed = self.streamed.as_mut().filter(|_| conn.take_alarm());
+        streamed.map_or(Silence::Bear, |streamed| streamed.is_silent(Instant::now(), conn))
+    }
+
+    fn pass_trailers(&mut self, frame: &Frame<Bytes>) {
+        if let (Some(streamed), Some(fields)) = (&mut self.streamed, frame.trailers_ref()) {
+            streamed.take_fields(&self.snapshot.table.agents[self.agent].spec.streams, fields);
+        }
+    }
+
     /// The whole answer went out.
     pub fn complete(&mut self, now: Instant) {
         self.end = Some(now);
-        self.outcome = if self.status >= 500 { Outcome::ServerError } else { Outcome::Success };
+        let end = self.end_stream(Transport::Clean);
+        self.outcome = match end {
+            Some(StreamEnd::Error) => Outcome::StreamError,
+            Some(StreamEnd::Truncated) => Outcome::Truncated,
+            _ if self.status >= 500 => Outcome::ServerError,
+            _ => Outcome::Success,
+        };
+    }
+
+    fn end_stream(&mut self, transport: Transport) -> Option<StreamEnd> {
+        self.streamed.as_mut().and_then(|streamed| streamed.end(transport))
     }
 
     /// An answer of our own took the place of the version's.
@@ -125,7 +188,22 @@ impl Record {
 
     /// The version's answer broke off after its head.
     pub fn break_off(&mut self, outcome: Outcome) {
-        self.outcome = outcome;
+        let transport = match outcome {
+            Outcome::Stalled | Outcome::IdleTimeout => Transport::Stalled,
+            Outcome::ClientError => Transport::Cancelled,
+            _ => Transport::Broken,
+        };
+        let failed = self.end_stream(transport) == Some(StreamEnd::Error);
+        self.outcome = if failed { Outcome::StreamError } else { outcome };
+    }
+
+    /// The client left. What the stream had already said of its end holds all the same.
+    fn cancel(&mut self) {
+        match self.end_stream(Transport::Cancelled) {
+            Some(StreamEnd::Error) => self.outcome = Outcome::StreamError,
+            Some(StreamEnd::Complete) => self.outcome = Outcome::Success,
+            _ => {}
+        }
     }
 }
 
@@ -134,19 +212,34 @@ impl Drop for Record {
         let end = self.end.unwrap_or_else(Instant::now);
         self.busy.end = Some(end);
         let latency = end.duration_since(self.busy.start);
+        if self.outcome == Outcome::ClientCancel {
+            self.cancel();
+        }
         // Where the version sent no head, the status in the log is ours and says nothing of its class.
         let class = self.first_byte.map_or(StatusClass::None, |_| StatusClass::of(self.status));
-        let exchange = Exchange { outcome: self.outcome, class, latency, first_byte: self.first_byte };
+        let exchange = self.exchange(class, latency);
         self.version().stats.ended(self.worker(), &exchange);
         self.busy.conn.worker.note_end(&self.version().stats.labels, latency);
         if let Some(log) = self.log.take() {
-            self.write_log(log, latency);
+            self.write_log(log, &exchange);
         }
     }
 }
 
 impl Record {
-    fn write_log(&self, mut log: Box<AccessRecord>, latency: Duration) {
+    fn exchange(&mut self, class: StatusClass, latency: Duration) -> Exchange {
+        let mut exchange = Exchange::plain(self.outcome, class, latency, self.first_byte);
+        exchange.stream = self.end_stream(Transport::Cancelled);
+        if let Some(streamed) = &self.streamed {
+            exchange.first_token = streamed.first_token();
+            exchange.usage = streamed.usage();
+            let prices = &self.agent().spec.streams.prices;
+            exchange.cost_nanos = prices.cost_nanos(streamed.model().unwrap_or_default(), exchange.usage);
+        }
+        exchange
+    }
+
+    fn write_log(&self, mut log: Box<AccessRecord>, exchange: &Exchange) {
         let Some(access) = &self.snapshot.options.access_log else { return };
         if !access.wants(self.outcome.is_error(), self.busy.conn.worker.random()) {
             return;
@@ -159,8 +252,13 @@ impl Record {
         log.status = (self.status > 0).then_some(self.status);
         log.outcome = Some(self.outcome);
         log.error = self.error;
-        log.duration_us = micros(latency);
+        log.duration_us = micros(exchange.latency);
         log.ttfb_us = self.first_byte.map(micros);
+        log.stream = exchange.stream;
+        log.ttft_us = exchange.first_token.map(micros);
+        log.input_tokens = exchange.usage.input_tokens;
+        log.output_tokens = exchange.usage.output_tokens;
+        log.model = self.streamed.as_ref().and_then(|streamed| streamed.model()).map(str::to_owned);
         log.response_bytes = self.bytes_out;
         log.retries = self.retries;
         access.push(*log);

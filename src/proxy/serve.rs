@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use http::header::{CONNECTION, HeaderValue, UPGRADE};
-use http::{Request, Response, StatusCode, Version, request};
+use http::{Method, Request, Response, StatusCode, Version, request};
 use http_body::Body;
 use hyper::body::Incoming;
 
@@ -125,7 +125,7 @@ async fn exchange(
     let body = RequestBody::new(&conn, body, read_ahead, limits.max_request_body_bytes);
     match send(&mut record, agent, &parts, &host, body).await {
         // Respond.
-        Ok(answer) => Ok(respond(answer, record, snapshot.options.version_header)),
+        Ok(answer) => Ok(respond(answer, record, &parts.method, snapshot.options.version_header)),
         Err(fault) => {
             record.fail(&fault);
             let version = snapshot.options.version_header.then(|| record.version().header.clone());
@@ -142,11 +142,12 @@ fn refuse(fault: Fault, busy: Busy, parts: &request::Parts, host: &Host) -> Refu
     Refusal { fault, busy: Some(busy), version: None }
 }
 
-fn respond(answer: Answer, mut record: Record, version_header: bool) -> Response<ResponseBody> {
+fn respond(answer: Answer, mut record: Record, method: &Method, version_header: bool) -> Response<ResponseBody> {
     let Answer { head, mut lease, request } = answer;
     let now = Instant::now();
     record.head(head.status.as_u16(), now);
     record.conn().wait(now, record.agent().spec.exchange.idle_timeout);
+    record.tap(method, &head, &lease, now);
     let mut headers = head.headers;
     if version_header {
         headers.append(VERSION_HEADER, record.version().header.clone());

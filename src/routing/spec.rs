@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use super::ids::{AgentId, EnvironmentId, SegmentId, VersionId, Weight};
 
+pub use super::streams::{Dialect, Encoded, Prices, StreamSpec};
+
 /// Everything that a routing table is made of.
 #[derive(Clone, Debug, Default)]
 pub struct Desired {
@@ -63,6 +65,7 @@ pub struct AgentSpec {
     /// A standing split without a deployment; `None`: all to stable.
     pub split: Option<SplitSpec>,
     pub exchange: ExchangeSpec,
+    pub streams: StreamSpec,
 }
 
 /// All present parts must hold.

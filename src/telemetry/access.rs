@@ -16,6 +16,9 @@
 //! | `outcome` | as the label of `pointsman_requests_total`; absent where no version was asked |
 //! | `error` | the code, where Pointsman itself answered with an error |
 //! | `duration_us`, `ttfb_us` | to the last byte, and to the head of the answer, in microseconds |
+//! | `stream` | how the stream ended, as the label of `pointsman_streams_total`; absent where the answer was none |
+//! | `ttft_us` | to the first event with content, in microseconds |
+//! | `input_tokens`, `output_tokens`, `model` | as the answer itself says |
 //! | `request_bytes`, `response_bytes` | of the bodies, as passed on |
 //! | `endpoint`, `retries` | where the last attempt went, and how many there were before it |
 //! | `request_id`, `user_agent` | the request's own headers |
@@ -35,7 +38,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Serialize, Serializer};
 
 use super::counters::ErrorCode;
-use super::stats::Outcome;
+use super::stats::{Outcome, StreamEnd};
 
 mod writer;
 
@@ -91,6 +94,16 @@ pub struct AccessRecord {
     pub duration_us: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttfb_us: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "stream_end")]
+    pub stream: Option<StreamEnd>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttft_us: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
     pub request_bytes: u64,
     pub response_bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -142,6 +155,10 @@ fn method<S: Serializer>(method: &http::Method, s: S) -> Result<S::Ok, S::Error>
 
 fn outcome<S: Serializer>(outcome: &Option<Outcome>, s: S) -> Result<S::Ok, S::Error> {
     outcome.map(Outcome::as_str).serialize(s)
+}
+
+fn stream_end<S: Serializer>(end: &Option<StreamEnd>, s: S) -> Result<S::Ok, S::Error> {
+    end.map(StreamEnd::as_str).serialize(s)
 }
 
 fn error_code<S: Serializer>(code: &Option<ErrorCode>, s: S) -> Result<S::Ok, S::Error> {

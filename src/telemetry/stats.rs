@@ -4,240 +4,31 @@
 //! store on a cache line that no other core writes. Readers (the judge, the scrape) sum the shards;
 //! they may miss an increment of this very instant, never one that happened before.
 
+mod exchange;
+mod histogram;
+mod outcome;
+mod registry;
+mod streams;
+#[cfg(test)]
+mod tests;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::bell::Bell;
+use histogram::Histogram;
 
-/// How an exchange ended, seen from the version. Also the metric label `outcome`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Outcome {
-    /// The whole answer was delivered, with a status under 500.
-    Success,
-    /// The whole answer was delivered; its status is 5xx.
-    ServerError,
-    /// No connection to any endpoint.
-    ConnectFailed,
-    /// The version has no endpoint.
-    NoEndpoint,
-    /// No response head in time.
-    ResponseTimeout,
-    /// The connection ended before a whole response head.
-    Reset,
-    /// Not HTTP, or HTTP that must not be passed on.
-    BadResponse,
-    /// The body ended before its announced end.
-    Truncated,
-    /// The body stood still for longer than allowed.
-    IdleTimeout,
-    /// The client went away first. Not the version's fault.
-    ClientCancel,
-    /// The client's own request broke: a bad or too large body. Not the version's fault.
-    ClientError,
-}
-
-impl Outcome {
-    pub const ALL: [Self; 11] = [
-        Self::Success,
-        Self::ServerError,
-        Self::ConnectFailed,
-        Self::NoEndpoint,
-        Self::ResponseTimeout,
-        Self::Reset,
-        Self::BadResponse,
-        Self::Truncated,
-        Self::IdleTimeout,
-        Self::ClientCancel,
-        Self::ClientError,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Success => "success",
-            Self::ServerError => "server_error",
-            Self::ConnectFailed => "connect_failed",
-            Self::NoEndpoint => "no_endpoint",
-            Self::ResponseTimeout => "response_timeout",
-            Self::Reset => "reset",
-            Self::BadResponse => "bad_response",
-            Self::Truncated => "truncated",
-            Self::IdleTimeout => "idle_timeout",
-            Self::ClientCancel => "client_cancel",
-            Self::ClientError => "client_error",
-        }
-    }
-
-    /// Whether the version is to blame.
-    pub fn is_error(self) -> bool {
-        !matches!(self, Self::Success | Self::ClientCancel | Self::ClientError)
-    }
-
-    /// Whether it says anything of the version at all: what the client broke is no evidence.
-    pub fn counts(self) -> bool {
-        !matches!(self, Self::ClientCancel | Self::ClientError)
-    }
-}
-
-/// `1xx` … `5xx`, or none where no response head came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum StatusClass {
-    None,
-    Informational,
-    Success,
-    Redirection,
-    ClientError,
-    ServerError,
-}
-
-impl StatusClass {
-    pub const ALL: [Self; 6] =
-        [Self::None, Self::Informational, Self::Success, Self::Redirection, Self::ClientError, Self::ServerError];
-
-    pub fn of(status: u16) -> Self {
-        match status / 100 {
-            1 => Self::Informational,
-            2 => Self::Success,
-            3 => Self::Redirection,
-            4 => Self::ClientError,
-            5 => Self::ServerError,
-            _ => Self::None,
-        }
-    }
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Informational => "1xx",
-            Self::Success => "2xx",
-            Self::Redirection => "3xx",
-            Self::ClientError => "4xx",
-            Self::ServerError => "5xx",
-        }
-    }
-}
+pub use exchange::{Exchange, Usage};
+pub use histogram::{Distribution, HISTOGRAM_BUCKETS, bucket_end_us};
+pub use outcome::{Outcome, StatusClass, StreamEnd};
+pub use registry::{AgentStats, StatsRegistry};
+use streams::StreamShard;
+pub use streams::StreamTotals;
 
 /// Adds to a counter that only this thread writes. Not for counters with several writers.
 fn bump(counter: &AtomicU64, by: u64) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
-}
-
-/// Whole microseconds; what no `u64` can hold counts as the longest that it can.
-fn micros(value: Duration) -> u64 {
-    u64::try_from(value.as_micros()).unwrap_or(u64::MAX)
-}
-
-const SUB_BITS: u32 = 4;
-const SUB: u64 = 1 << SUB_BITS;
-const TOP_OCTAVE: u32 = 32;
-/// 464 buckets, 3.6 KiB: every microsecond below 16 µs, then 16 buckets an octave (at most 6.25 % wide),
-/// up to 71 min; what is longer counts in the last one.
-pub const HISTOGRAM_BUCKETS: usize = ((TOP_OCTAVE - SUB_BITS + 1) as usize) << SUB_BITS;
-
-fn bucket_of(us: u64) -> usize {
-    if us < SUB {
-        return us as usize;
-    }
-    let octave = us.ilog2().min(TOP_OCTAVE - 1);
-    let us = us.min((1 << TOP_OCTAVE) - 1);
-    let sub = (us >> (octave - SUB_BITS)) & (SUB - 1);
-    (((octave - SUB_BITS + 1) as usize) << SUB_BITS) + sub as usize
-}
-
-/// The smallest value above bucket `index`, in microseconds.
-pub fn bucket_end_us(index: usize) -> u64 {
-    let (octave, sub) = ((index >> SUB_BITS) as u32, index as u64 & (SUB - 1));
-    if octave == 0 {
-        return sub + 1;
-    }
-    (SUB + sub + 1) << (octave - 1)
-}
-
-struct Histogram {
-    buckets: Box<[AtomicU64]>,
-    sum_us: AtomicU64,
-}
-
-impl Histogram {
-    fn new() -> Self {
-        let buckets = (0..HISTOGRAM_BUCKETS).map(|_| AtomicU64::new(0)).collect();
-        Self { buckets, sum_us: AtomicU64::new(0) }
-    }
-
-    fn record(&self, value: Duration) {
-        let us = micros(value);
-        bump(&self.buckets[bucket_of(us)], 1);
-        bump(&self.sum_us, us);
-    }
-}
-
-/// A histogram's counts at one moment, in microseconds; sums and differences are histograms too.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Distribution {
-    pub counts: Box<[u64]>,
-    pub sum_us: u64,
-}
-
-impl Default for Distribution {
-    fn default() -> Self {
-        Self { counts: vec![0; HISTOGRAM_BUCKETS].into(), sum_us: 0 }
-    }
-}
-
-impl Distribution {
-    /// For tests and models: the hot path records into the shard's atomic form.
-    pub fn record(&mut self, value: Duration) {
-        let us = micros(value);
-        self.counts[bucket_of(us)] += 1;
-        self.sum_us = self.sum_us.saturating_add(us);
-    }
-
-    fn clear(&mut self) {
-        self.counts.fill(0);
-        self.sum_us = 0;
-    }
-
-    fn add(&mut self, histogram: &Histogram) {
-        for (count, bucket) in self.counts.iter_mut().zip(&histogram.buckets) {
-            *count += bucket.load(Ordering::Relaxed);
-        }
-        self.sum_us = self.sum_us.saturating_add(histogram.sum_us.load(Ordering::Relaxed));
-    }
-
-    pub fn count(&self) -> u64 {
-        self.counts.iter().sum()
-    }
-
-    /// What came in since `earlier`.
-    pub fn since(&self, earlier: &Self) -> Self {
-        let counts = self.counts.iter().zip(&earlier.counts).map(|(now, then)| now.saturating_sub(*then));
-        Self { counts: counts.collect(), sum_us: self.sum_us.saturating_sub(earlier.sum_us) }
-    }
-
-    /// The upper end of the bucket that holds the quantile: above the true value, by at most 6.25 % or
-    /// 1 µs. `None` when empty.
-    pub fn quantile(&self, q: f64) -> Option<Duration> {
-        let total = self.count();
-        if total == 0 {
-            return None;
-        }
-        let rank = ((q * total as f64).ceil() as u64).clamp(1, total);
-        let mut seen = 0;
-        for (index, count) in self.counts.iter().enumerate() {
-            seen += count;
-            if seen >= rank {
-                return Some(Duration::from_micros(bucket_end_us(index)));
-            }
-        }
-        None
-    }
-
-    /// How many were longer than `limit`, to the bucket's precision: those of the limit's own bucket are not.
-    pub fn above(&self, limit: Duration) -> u64 {
-        self.counts[bucket_of(micros(limit)) + 1..].iter().sum()
-    }
 }
 
 /// One worker's counts for one version. Aligned, so that no two workers' counts share a cache line.
@@ -248,6 +39,8 @@ struct Shard {
     outcomes: [[AtomicU64; StatusClass::ALL.len()]; Outcome::ALL.len()],
     latency: Histogram,
     first_byte: Histogram,
+    /// Made at the first exchange that has anything to count there.
+    streams: OnceLock<Box<StreamShard>>,
 }
 
 impl Shard {
@@ -258,7 +51,14 @@ impl Shard {
             outcomes: Default::default(),
             latency: Histogram::new(),
             first_byte: Histogram::new(),
+            streams: OnceLock::new(),
         }
+    }
+}
+
+impl Shard {
+    fn streams(&self) -> &StreamShard {
+        self.streams.get_or_init(|| Box::new(StreamShard::new()))
     }
 }
 
@@ -268,17 +68,6 @@ pub struct VersionLabels {
     pub environment: Arc<str>,
     pub agent: Arc<str>,
     pub version: Arc<str>,
-}
-
-/// A finished exchange, as it is counted.
-#[derive(Clone, Copy, Debug)]
-pub struct Exchange {
-    pub outcome: Outcome,
-    pub class: StatusClass,
-    /// To the last byte.
-    pub latency: Duration,
-    /// To the response head; `None` where none came.
-    pub first_byte: Option<Duration>,
 }
 
 /// All figures of one version in one environment. Outlives the tables that point to it.
@@ -299,6 +88,7 @@ pub struct Totals {
     pub outcomes: [[u64; StatusClass::ALL.len()]; Outcome::ALL.len()],
     pub latency: Distribution,
     pub first_byte: Distribution,
+    pub streams: StreamTotals,
 }
 
 impl Totals {
@@ -342,11 +132,20 @@ impl VersionStats {
                 shard.first_byte.record(first_byte);
             }
         }
+        if StreamShard::wants(exchange) {
+            shard.streams().ended(exchange);
+        }
         // Last, and as a release: who sees this end also sees its start and what was counted of it.
         shard.ended.store(shard.ended.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
         if self.guarded.load(Ordering::Relaxed) {
             self.bell.ring();
         }
+    }
+
+    /// Worker `worker` passed on an event with content, `gap` after the one before it. Only that worker's
+    /// thread may call this.
+    pub fn between_tokens(&self, worker: usize, gap: Duration) {
+        self.shard(worker).streams().between_tokens.record(gap);
     }
 
     /// Asks for, or does without, a ring of the judge's bell at each outcome.
@@ -356,7 +155,7 @@ impl VersionStats {
 
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
-        self.read(&mut totals, Histograms { latency: true, first_byte: true });
+        self.read(&mut totals, Histograms::ALL);
         totals
     }
 
@@ -370,6 +169,7 @@ impl VersionStats {
         if histograms.first_byte {
             totals.first_byte.clear();
         }
+        totals.streams.clear(histograms);
         for shard in self.shards.iter().filter_map(OnceLock::get) {
             // `ended` first: an exchange that ends between the two reads must not make in-flight negative.
             totals.ended += shard.ended.load(Ordering::Acquire);
@@ -383,6 +183,9 @@ impl VersionStats {
             if histograms.first_byte {
                 totals.first_byte.add(&shard.first_byte);
             }
+            if let Some(streams) = shard.streams.get() {
+                totals.streams.add(streams, histograms);
+            }
         }
     }
 }
@@ -392,94 +195,21 @@ impl VersionStats {
 pub struct Histograms {
     pub latency: bool,
     pub first_byte: bool,
+    pub first_token: bool,
+    pub between_tokens: bool,
+    pub input_tokens: bool,
+    pub output_tokens: bool,
+    pub cost: bool,
 }
 
-/// What is counted per agent rather than per version.
-pub struct AgentStats {
-    pub environment: Arc<str>,
-    pub agent: Arc<str>,
-    /// Requests that had no bucketing key, by worker.
-    keyless: Box<[OwnLine]>,
+impl Histograms {
+    pub const ALL: Self = Self {
+        latency: true,
+        first_byte: true,
+        first_token: true,
+        between_tokens: true,
+        input_tokens: true,
+        output_tokens: true,
+        cost: true,
+    };
 }
-
-/// A counter on a cache line of its own, so that workers side by side in a slice do not slow each other.
-#[derive(Default)]
-#[repr(align(64))]
-struct OwnLine(AtomicU64);
-
-impl AgentStats {
-    pub fn new(environment: Arc<str>, agent: Arc<str>, workers: usize) -> Self {
-        Self { environment, agent, keyless: (0..workers).map(|_| OwnLine::default()).collect() }
-    }
-    /// Only worker `worker`'s thread may call this.
-    pub fn without_key(&self, worker: usize) {
-        bump(&self.keyless[worker].0, 1);
-    }
-    pub fn keyless(&self) -> u64 {
-        self.keyless.iter().map(|c| c.0.load(Ordering::Relaxed)).sum()
-    }
-}
-
-/// Hands out the one `VersionStats` of each version, so that counts go on across table swaps.
-///
-/// Bound: what no table and no request holds any more goes at the next [`StatsRegistry::prune`], which
-/// every publish calls: old versions' series end instead of lingering.
-pub struct StatsRegistry {
-    workers: usize,
-    bell: Arc<Bell>,
-    inner: std::sync::Mutex<RegistryInner>,
-}
-
-#[derive(Default)]
-struct RegistryInner {
-    versions: std::collections::HashMap<VersionLabels, Arc<VersionStats>>,
-    agents: std::collections::HashMap<(Arc<str>, Arc<str>), Arc<AgentStats>>,
-}
-
-impl StatsRegistry {
-    pub fn new(workers: usize) -> Self {
-        Self { workers, bell: Arc::default(), inner: std::sync::Mutex::default() }
-    }
-
-    pub fn bell(&self) -> &Arc<Bell> {
-        &self.bell
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, RegistryInner> {
-        // A panic under this lock can leave nothing half-done: each use is one map operation.
-        self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    pub fn version(&self, labels: VersionLabels) -> Arc<VersionStats> {
-        let make = || Arc::new(VersionStats::new(labels.clone(), self.workers, self.bell.clone()));
-        self.lock().versions.entry(labels.clone()).or_insert_with(make).clone()
-    }
-
-    pub fn agent(&self, environment: Arc<str>, agent: Arc<str>) -> Arc<AgentStats> {
-        let make = || Arc::new(AgentStats::new(environment.clone(), agent.clone(), self.workers));
-        self.lock().agents.entry((environment.clone(), agent.clone())).or_insert_with(make).clone()
-    }
-
-    /// Every version's figures, in label order.
-    pub fn versions(&self) -> Vec<Arc<VersionStats>> {
-        let mut all: Vec<_> = self.lock().versions.values().cloned().collect();
-        all.sort_by(|a, b| a.labels.cmp(&b.labels));
-        all
-    }
-
-    pub fn agents(&self) -> Vec<Arc<AgentStats>> {
-        let mut all: Vec<_> = self.lock().agents.values().cloned().collect();
-        all.sort_by(|a, b| (&a.environment, &a.agent).cmp(&(&b.environment, &b.agent)));
-        all
-    }
-
-    /// Forgets what only the registry still holds: no table, no request in flight, no judge.
-    pub fn prune(&self) {
-        let mut inner = self.lock();
-        inner.versions.retain(|_, stats| Arc::strong_count(stats) > 1);
-        inner.agents.retain(|_, stats| Arc::strong_count(stats) > 1);
-    }
-}
-
-#[cfg(test)]
-mod tests;

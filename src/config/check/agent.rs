@@ -18,7 +18,7 @@ use crate::control::model::AgentIntent;
 use crate::routing::ids::{AgentId, EnvironmentId, SegmentId, VersionId};
 use crate::routing::spec::{
     AgentSpec, Attribute, Audience, BucketingSpec, CanaryShare, Condition, ExchangeSpec, HostPolicy, RouteSpec,
-    RuleSpec, Scheme, SegmentSpec, SplitSpec, Test, VersionSpec,
+    RuleSpec, Scheme, SegmentSpec, SplitSpec, StreamSpec, Test, VersionSpec,
 };
 
 const MAX_VERSIONS: usize = 1_000;
@@ -54,6 +54,7 @@ pub(super) fn check(id: AgentId, agent: file::Agent, scope: &mut Scope<'_, '_>) 
         rules: if scope.is_damaged("rules") { vec![] } else { rules(agent.rules.unwrap_or_default()) },
         split: agent.split.filter(|_| !scope.is_damaged("split")).map(split),
         exchange,
+        streams: StreamSpec::default(),
     };
     let intent = AgentIntent { spec: Arc::new(spec), deployment: deployment.flatten(), health: health.into() };
     Some(Checked { intent, share })

@@ -39,7 +39,7 @@ impl Bench {
             stats.started(0);
             let latency = Duration::from_millis(20);
             let class = StatusClass::Success;
-            stats.ended(0, &Exchange { outcome, class, latency, first_byte: Some(latency) });
+            stats.ended(0, &Exchange::plain(outcome, class, latency, Some(latency)));
         }
     }
 

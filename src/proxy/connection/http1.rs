@@ -100,11 +100,11 @@ impl Http1 {
     /// Before hyper is polled: has a wait run out?
     fn note_expiry(&self, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) {
         while timer.as_mut().poll(cx).is_ready() {
-            if Instant::now() >= self.conn.deadline.get() {
-                self.conn.expired.set(true);
+            self.conn.look(Instant::now());
+            if self.conn.expired.get() {
                 return;
             }
-            timer.as_mut().reset(self.conn.deadline.get().into());
+            timer.as_mut().reset(self.conn.next_look().into());
         }
     }
 
@@ -116,9 +116,9 @@ impl Http1 {
             return Poll::Ready(if self.head.get() { End::HeadTimeout } else { End::Expired });
         }
         self.settle_head_deadline();
-        let deadline = self.conn.deadline.get().into();
-        if deadline < timer.deadline() || timer.is_elapsed() {
-            timer.as_mut().reset(deadline);
+        let next = self.conn.next_look().into();
+        if next < timer.deadline() || timer.is_elapsed() {
+            timer.as_mut().reset(next);
             if timer.poll(cx).is_ready() {
                 cx.waker().wake_by_ref();
             }

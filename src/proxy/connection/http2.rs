@@ -190,12 +190,10 @@ impl Streams {
     fn look(&self, now: Instant) -> bool {
         let mut next = now + self.idle_patience.get().max(GOODBYE);
         for stream in self.live.borrow().iter().flatten() {
-            let deadline = stream.conn.deadline.get();
-            if deadline <= now {
-                stream.conn.expired.set(true);
+            if stream.conn.look(now) {
                 stream.task.wake();
             } else {
-                next = next.min(deadline);
+                next = next.min(stream.conn.next_look());
             }
         }
         self.next_look.set(next);
@@ -266,7 +264,7 @@ impl<F: Future<Output = ()>> Future for StreamTask<F> {
         if self.future.as_mut().poll(cx).is_ready() || self.conn.take_expired() {
             return Poll::Ready(());
         }
-        self.streams.look_by(self.conn.deadline.get());
+        self.streams.look_by(self.conn.next_look());
         Poll::Pending
     }
 }

@@ -36,6 +36,7 @@ fn spec(id: &str) -> AgentSpec {
         rules: vec![],
         split: None,
         exchange: ExchangeSpec::default(),
+        streams: StreamSpec::default(),
     }
 }
 

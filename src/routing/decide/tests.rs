@@ -39,6 +39,7 @@ fn spec() -> (AgentSpec, CanaryShare) {
         rules: vec![RuleSpec { segment: SegmentId::new("beta"), version: version("1.6.0") }],
         split: None,
         exchange: ExchangeSpec::default(),
+        streams: StreamSpec::default(),
     };
     let audience = Audience { include: vec![], exclude: vec![SegmentId::new("staff")] };
     let weight = Weight::new(5_000).expect("a share");

@@ -44,7 +44,7 @@ fn serve(stats: &VersionStats, worker: usize, outcome: Outcome, status: u16, lat
     stats.started(worker);
     let latency = Duration::from_millis(latency_ms);
     let class = StatusClass::of(status);
-    stats.ended(worker, &Exchange { outcome, class, latency, first_byte: Some(latency / 2) });
+    stats.ended(worker, &Exchange::plain(outcome, class, latency, Some(latency / 2)));
 }
 
 /// Samples by name and labels as they stand in the text, and the names' help and type.

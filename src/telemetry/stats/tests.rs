@@ -4,6 +4,8 @@ use std::collections::HashSet;
 
 use proptest::prelude::*;
 
+use super::histogram::{TOP_OCTAVE, bucket_of};
+use super::registry::OwnLine;
 use super::*;
 
 fn labels(environment: &str, agent: &str, version: &str) -> VersionLabels {
@@ -15,12 +17,8 @@ fn version(workers: usize) -> VersionStats {
 }
 
 fn exchange(outcome: Outcome, latency_us: u64) -> Exchange {
-    Exchange {
-        outcome,
-        class: StatusClass::Success,
-        latency: Duration::from_micros(latency_us),
-        first_byte: Some(Duration::from_micros(latency_us / 2)),
-    }
+    let latency = Duration::from_micros(latency_us);
+    Exchange::plain(outcome, StatusClass::Success, latency, Some(latency / 2))
 }
 
 fn distribution(values_us: &[u64]) -> Distribution {

@@ -49,7 +49,7 @@ impl Instance {
         for _ in 0..50 {
             stats.started(0);
             let (outcome, class) = (Outcome::ServerError, StatusClass::ServerError);
-            stats.ended(0, &Exchange { outcome, class, latency: Duration::from_millis(1), first_byte: None });
+            stats.ended(0, &Exchange::plain(outcome, class, Duration::from_millis(1), None));
         }
     }
 

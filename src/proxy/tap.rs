@@ -1,0 +1,307 @@
+//! The tap: how an answer ends, when its first token comes and what it takes, read from its body as it passes.
+//!
+//! It looks at the bytes and keeps none of them: nothing is changed, delayed or buffered for it. Pieces may be
+//! cut anywhere. In reading order: [`sse`] and [`lines`] frame the documents of a stream, [`json`] scans a
+//! document, [`document`] takes from it what is of interest, [`dialect`] says what that means, [`answer`] adds
+//! it up.
+//!
+//! It never fails: what it does not understand, or what is beyond its bounds, is passed over. Bounds: less than
+//! 1 KiB of state per answer; a whole JSON body is read up to [`DOCUMENT_BYTES`]. A coded answer that is to be
+//! decoded takes some 80 KiB more while it lasts, and is given up where it grows more than [`MOST_GROWTH`]-fold.
+
+use std::io::{self, Write};
+
+use flate2::write::{MultiGzDecoder, ZlibDecoder};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue};
+
+use crate::routing::spec::{Dialect, Encoded};
+use crate::telemetry::stats::{StreamEnd, Usage};
+use answer::Answer;
+pub use answer::Seen;
+use lines::Records;
+use sse::{Events, Lines};
+
+mod answer;
+#[cfg(test)]
+mod corpus;
+mod dialect;
+mod document;
+mod json;
+mod lines;
+mod sse;
+#[cfg(test)]
+mod tests;
+
+/// A longer JSON body is passed over.
+pub const DOCUMENT_BYTES: usize = 16 << 20;
+/// How much longer a decoded answer may be than what was sent; streams of small events shrink well.
+const MOST_GROWTH: usize = 200;
+/// Growth is not looked at before so many bytes.
+const GROWTH_GRACE: usize = 1 << 20;
+
+/// What an answer's content type makes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Media {
+    /// Server-sent events.
+    Events,
+    /// One JSON document a line.
+    Lines,
+    /// One JSON document.
+    Document,
+}
+
+/// How the transport of an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// As HTTP says that it should.
+    Clean,
+    Broken,
+    /// Given up, for nothing came.
+    Stalled,
+    /// The client went away.
+    Cancelled,
+}
+
+pub struct Tap {
+    source: Source,
+    media: Media,
+    /// The request was one that JSON-RPC answers.
+    awaits_result: bool,
+}
+
+enum Source {
+    Clear(Reader),
+    Gzip(Box<MultiGzDecoder<Reader>>),
+    Deflate(Box<ZlibDecoder<Reader>>),
+    Opaque,
+}
+
+/// What reads the clear text.
+struct Reader {
+    framing: Framing,
+    answer: Answer,
+    /// How much more may come out of a decoder.
+    allowance: usize,
+}
+
+enum Framing {
+    Events(Lines),
+    Lines(Records),
+    /// So many bytes are still read.
+    Document {
+        left: usize,
+    },
+}
+
+impl Media {
+    /// `None`: nothing to read.
+    pub fn of(content_type: &HeaderValue) -> Option<Self> {
+        let value = content_type.as_bytes();
+        let name = value.split(|byte| *byte == b';').next().unwrap_or(value).trim_ascii();
+        let is = |names: &[&str]| names.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()));
+        if is(&["text/event-stream"]) {
+            return Some(Self::Events);
+        }
+        if is(&["application/json"]) || name.len() > 5 && name[name.len() - 5..].eq_ignore_ascii_case(b"+json") {
+            // Of the structured suffixes, one is of lines.
+            return Some(if is(&["application/stream+json"]) { Self::Lines } else { Self::Document });
+        }
+        is(&["application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"])
+            .then_some(Self::Lines)
+    }
+}
+
+impl Tap {
+    /// For an answer with these fields; `None` where there is nothing to read. `awaits_result`: its request was a
+    /// `POST`, which JSON-RPC answers.
+    pub fn of(dialect: Dialect, encoded: Encoded, headers: &HeaderMap, awaits_result: bool) -> Option<Self> {
+        let media = Media::of(headers.get(CONTENT_TYPE)?)?;
+        if dialect == Dialect::Off || dialect == Dialect::Plain && media == Media::Document {
+            return None;
+        }
+        let mut codings = headers.get_all(CONTENT_ENCODING).iter().map(HeaderValue::as_bytes);
+        let coding = codings.next().unwrap_or(b"identity");
+        let is = |names: &[&str]| names.iter().any(|name| coding.trim_ascii().eq_ignore_ascii_case(name.as_bytes()));
+        let reader = Reader::new(dialect, media);
+        let source = if codings.next().is_some() {
+            Source::Opaque
+        } else if is(&["identity", ""]) {
+            Source::Clear(reader)
+        } else if encoded == Encoded::Decode && is(&["gzip", "x-gzip"]) {
+            Source::Gzip(Box::new(MultiGzDecoder::new(reader)))
+        } else if encoded == Encoded::Decode && is(&["deflate"]) {
+            Source::Deflate(Box::new(ZlibDecoder::new(reader)))
+        } else {
+            Source::Opaque
+        };
+        Some(Self { source, media, awaits_result })
+    }
+
+    pub fn media(&self) -> Media {
+        self.media
+    }
+
+    /// Reads the next piece. What cannot be read counts as an event, for at least it came.
+    pub fn read(&mut self, bytes: &[u8]) -> Seen {
+        let decoded = match &mut self.source {
+            Source::Clear(reader) => {
+                reader.read(bytes);
+                Ok(())
+            }
+            Source::Gzip(decoder) => {
+                decoder.get_mut().allow(bytes.len());
+                decoder.write_all(bytes).and_then(|()| decoder.flush())
+            }
+            Source::Deflate(decoder) => {
+                decoder.get_mut().allow(bytes.len());
+                decoder.write_all(bytes).and_then(|()| decoder.flush())
+            }
+            Source::Opaque => return Seen { events: 1, tokens: 0 },
+        };
+        let seen = self.reader_mut().map(|reader| reader.answer.take_seen()).unwrap_or_default();
+        if decoded.is_err() {
+            // What was read up to here goes, but for an end that was already seen.
+            self.give_up();
+        }
+        seen
+    }
+
+    fn give_up(&mut self) {
+        if !self.reader().is_some_and(|reader| reader.answer.terminal || reader.answer.failed) {
+            self.source = Source::Opaque;
+        }
+    }
+
+    fn reader(&self) -> Option<&Reader> {
+        match &self.source {
+            Source::Clear(reader) => Some(reader),
+            Source::Gzip(decoder) => Some(decoder.get_ref()),
+            Source::Deflate(decoder) => Some(decoder.get_ref()),
+            Source::Opaque => None,
+        }
+    }
+
+    fn reader_mut(&mut self) -> Option<&mut Reader> {
+        match &mut self.source {
+            Source::Clear(reader) => Some(reader),
+            Source::Gzip(decoder) => Some(decoder.get_mut()),
+            Source::Deflate(decoder) => Some(decoder.get_mut()),
+            Source::Opaque => None,
+        }
+    }
+
+    /// Whether the client is between two server-sent events, so that a comment can be put there.
+    pub fn is_between_events(&self) -> bool {
+        let Source::Clear(reader) = &self.source else { return false };
+        matches!(&reader.framing, Framing::Events(lines) if lines.is_between_events())
+    }
+
+    /// Whether the last word was said: what follows is awaited no more.
+    pub fn has_last_word(&self) -> bool {
+        self.reader().is_some_and(|reader| reader.answer.terminal)
+    }
+
+    pub fn usage(&self) -> Usage {
+        self.reader().map(|reader| reader.answer.document.usage()).unwrap_or_default()
+    }
+
+    /// The model that the answer says it is of.
+    pub fn model(&self) -> Option<&str> {
+        self.reader().and_then(|reader| reader.answer.document.model.as_deref())
+    }
+
+    /// How the answer ended; `None` for one that is no stream and shows no dialect. To be asked once.
+    pub fn end(&mut self, transport: Transport) -> Option<StreamEnd> {
+        let (media, awaits_result) = (self.media, self.awaits_result);
+        let Some(reader) = self.reader_mut() else { return Some(end_unread(transport)) };
+        let is_whole = reader.finish();
+        let answer = &reader.answer;
+        if media == Media::Document {
+            let end = match transport {
+                _ if answer.failed => StreamEnd::Error,
+                Transport::Clean if is_whole => StreamEnd::Complete,
+                Transport::Clean => StreamEnd::Truncated,
+                _ => end_unread(transport),
+            };
+            return (reader.is_all_read() && answer.has_marks()).then_some(end);
+        }
+        Some(match transport {
+            _ if answer.failed => StreamEnd::Error,
+            Transport::Clean if answer.may_end(awaits_result) => StreamEnd::Complete,
+            Transport::Clean => StreamEnd::Truncated,
+            // A client need not wait for more.
+            Transport::Cancelled if answer.terminal => StreamEnd::Complete,
+            _ => end_unread(transport),
+        })
+    }
+}
+
+/// What the transport alone tells.
+fn end_unread(transport: Transport) -> StreamEnd {
+    match transport {
+        Transport::Clean => StreamEnd::Opaque,
+        Transport::Broken => StreamEnd::Truncated,
+        Transport::Stalled => StreamEnd::Stalled,
+        Transport::Cancelled => StreamEnd::Cancelled,
+    }
+}
+
+impl Reader {
+    fn new(dialect: Dialect, media: Media) -> Self {
+        let framing = match media {
+            Media::Events => Framing::Events(Lines::default()),
+            Media::Lines => Framing::Lines(Records::default()),
+            Media::Document => Framing::Document { left: DOCUMENT_BYTES },
+        };
+        Self { framing, answer: Answer::new(dialect), allowance: GROWTH_GRACE }
+    }
+
+    fn allow(&mut self, encoded: usize) {
+        self.allowance = self.allowance.saturating_add(encoded.saturating_mul(MOST_GROWTH));
+    }
+
+    fn read(&mut self, bytes: &[u8]) {
+        match &mut self.framing {
+            Framing::Events(lines) => lines.read(bytes, &mut self.answer),
+            Framing::Lines(records) => records.read(bytes, &mut self.answer),
+            Framing::Document { left } => {
+                *left = left.saturating_sub(bytes.len());
+                if *left > 0 {
+                    self.answer.data(bytes);
+                }
+            }
+        }
+    }
+
+    /// Whether nothing was passed over because it is too long.
+    fn is_all_read(&self) -> bool {
+        !matches!(self.framing, Framing::Document { left: 0 })
+    }
+
+    /// Takes what only lacks its end; answers whether the document is whole that was last read.
+    fn finish(&mut self) -> bool {
+        let is_whole = self.answer.is_whole();
+        match &mut self.framing {
+            Framing::Document { .. } => self.answer.end_document(),
+            Framing::Events(lines) if is_whole => lines.finish(&mut self.answer),
+            Framing::Lines(records) if is_whole => records.finish(&mut self.answer),
+            Framing::Events(_) | Framing::Lines(_) => self.answer.end_within(),
+        }
+        is_whole
+    }
+}
+
+/// The end of a decoder.
+impl Write for Reader {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let left = self.allowance.checked_sub(bytes.len());
+        self.allowance = left.ok_or_else(|| io::Error::other("it grows too much"))?;
+        self.read(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
