@@ -11,6 +11,7 @@ use bytes::Bytes;
 use h2::client::{Builder, ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::harness::{App, Endpoint, PATIENCE, Wire, eventually, ok};
 
@@ -360,8 +361,8 @@ fn trailers_pass_both_ways() {
 }
 
 /// Tells on the channel when the request is there, and when its client has gone.
-fn watching() -> (Endpoint, mpsc::Receiver<&'static str>) {
-    let (told, seen) = mpsc::channel();
+fn watching() -> (Endpoint, UnboundedReceiver<&'static str>) {
+    let (told, seen) = unbounded_channel();
     let endpoint = Endpoint::start(move |mut wire| {
         while let Some(request) = wire.head() {
             if request.start.starts_with("GET /plain") {
@@ -382,7 +383,7 @@ fn watching() -> (Endpoint, mpsc::Receiver<&'static str>) {
 
 #[test]
 fn a_reset_cancels_the_endpoint_s_work_and_no_other_stream() {
-    let (endpoint, seen) = watching();
+    let (endpoint, mut seen) = watching();
     let app = App::before(&endpoint);
     client(async {
         let mut http2 = Http2::connect(app.proxy).await;
@@ -399,12 +400,10 @@ fn a_reset_cancels_the_endpoint_s_work_and_no_other_stream() {
             if let Some(data) = data {
                 upload.send_data(data.into(), false).unwrap();
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            assert_eq!(seen.recv_timeout(PATIENCE), Ok("working"), "{what}");
+            assert_eq!(seen.recv().await, Some("working"), "{what}");
             upload.send_reset(reason);
             drop(response);
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            assert_eq!(seen.recv_timeout(PATIENCE), Ok("gone"), "{what}");
+            assert_eq!(seen.recv().await, Some("gone"), "{what}");
             assert_eq!(http2.get("/plain").await.text(), "plain", "{what}");
         }
     });
@@ -414,7 +413,7 @@ fn a_reset_cancels_the_endpoint_s_work_and_no_other_stream() {
 
 #[test]
 fn a_connection_that_breaks_cancels_all_of_its_streams() {
-    let (endpoint, seen) = watching();
+    let (endpoint, mut seen) = watching();
     let app = App::before(&endpoint);
     client(async {
         let mut http2 = Http2::connect(app.proxy).await;
@@ -422,15 +421,14 @@ fn a_connection_that_breaks_cancels_all_of_its_streams() {
         let _stream = http2.send.send_request(get("/stream"), true).unwrap();
         let (_answer, mut upload) = http2.begin(post("/wait"), false).await;
         upload.send_data("half".into(), false).unwrap();
-        tokio::time::sleep(Duration::from_millis(50)).await;
         for _ in 0..3 {
-            assert_eq!(seen.recv_timeout(PATIENCE), Ok("working"));
+            assert_eq!(seen.recv().await, Some("working"));
         }
         http2.ended.abort();
+        for _ in 0..3 {
+            assert_eq!(seen.recv().await, Some("gone"));
+        }
     });
-    for _ in 0..3 {
-        assert_eq!(seen.recv_timeout(PATIENCE), Ok("gone"));
-    }
     eventually("each is counted as the client's doing", || app.outcomes("client_cancel") == 3.0);
     eventually("the connection is gone", || app.metric("pointsman_client_connections_open") == 0.0);
 }
@@ -575,12 +573,13 @@ fn an_idle_connection_is_closed_in_order() {
 
 #[test]
 fn a_client_that_answers_no_ping_is_given_up() {
-    let (endpoint, seen) = watching();
+    let (endpoint, mut seen) = watching();
     let app = limited(&endpoint, "keep_alive_timeout: 1s");
     let mut dead = Wire::connect(app.proxy);
     dead.write([PREFACE, &EMPTY_SETTINGS, &head_frame(1)].concat()).unwrap();
-    assert_eq!(seen.recv_timeout(PATIENCE), Ok("working"));
-    assert_eq!(seen.recv_timeout(PATIENCE), Ok("gone"));
+    for step in ["working", "gone"] {
+        assert_eq!(client(seen.recv()), Some(step));
+    }
     eventually("it is gone", || app.metric("pointsman_client_connections_open") == 0.0);
     assert_eq!(app.outcomes("client_cancel"), 1.0);
 }
