@@ -3,16 +3,18 @@
 //! In reading order: [`listen`] accepts and hands each connection to the worker with the fewest;
 //! [`worker`] is one thread with its own runtime, pools and clock of idleness; [`connection`] drives
 //! one client connection, of HTTP/1.1 or HTTP/2; [`serve`] is one request, top-down, with [`read`] and [`send`]
-//! for its phases; [`upstream`] is a connection to an endpoint, with [`encode`] and [`decode`] for what is said
-//! on it; [`tap`] reads the answer as it passes, and [`streamed`] is the tap within an exchange; [`tunnel`] is
-//! what an exchange becomes that has switched to another protocol.
+//! for its phases; [`upstream`] is an exchange with an endpoint, over HTTP/1.1 with [`encode`] and [`decode`] for
+//! what is said, or on a stream of HTTP/2; [`tap`] reads the answer as it passes, [`streamed`] is the tap within an
+//! exchange, and [`grpc`] reads how a call ended; [`tunnel`] is what an exchange becomes that has switched to
+//! another protocol.
 //!
 //! The rules of the hot path:
 //!
 //! - one snapshot of the table per request; nothing is looked up by name;
 //! - no lock, no cross-thread write: pools, buffers, timers and counters belong to the worker;
 //! - the upstream connection is polled by the task of the client's connection, under HTTP/2 by that of the
-//!   stream, so an exchange is one task and a client that goes away drops both ends at once;
+//!   stream, so an exchange is one task and a client that goes away drops both ends at once; only HTTP/2 with an
+//!   endpoint, whose connections are shared, has tasks of its own;
 //! - no timer is armed per request: a connection has one, which looks at the deadline when it fires.
 //!
 //! The proxy reads the table and writes the counters. It knows nothing of the control plane.
@@ -24,6 +26,7 @@ mod connection;
 mod decode;
 mod encode;
 mod error;
+mod grpc;
 mod headers;
 mod interim;
 mod io;

@@ -11,7 +11,7 @@ use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
 use super::scalar::{Amount, Bytes, Fraction, Ordered, Text, Whole};
 use crate::routing::ids::{AgentId, EnvironmentId, SegmentId, VersionId, Weight};
-use crate::routing::spec::{Attribute, EndpointAddress, HostPolicy, Scheme};
+use crate::routing::spec::{Attribute, EndpointAddress, HostPolicy, Protocol, Scheme};
 
 mod outside;
 
@@ -130,6 +130,8 @@ pub(super) struct Agent {
     pub(super) deployment: Option<Deployment>,
     /// The `health` of deployments that do not have their own: those of the API never do.
     pub(super) health: Option<Vec<HealthCheck>>,
+    /// What its endpoints speak: `http1` or `http2` (cleartext, prior knowledge). Default: http1.
+    pub(super) protocol: Option<Text<Protocol>>,
     /// What the agent sees as `Host`. Default: pass.
     pub(super) host: Option<Text<HostPolicy>>,
     /// How long the phases of an exchange with the agent may take.

@@ -78,6 +78,11 @@ impl RequestBody {
         self.0.is_none()
     }
 
+    /// Whether nothing more will come, as far as that can be told without waiting.
+    pub fn has_ended(&self) -> bool {
+        self.0.as_ref().is_none_or(|upload| upload.read_ahead.is_empty() && upload.rest.is_end_stream())
+    }
+
     /// How its end is told to the endpoint.
     pub fn framing(&self, parts: &request::Parts) -> RequestFraming {
         match &self.0 {
@@ -315,8 +320,9 @@ impl Body for ResponseBody {
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        // A body without bytes (204, HEAD, empty) is never polled: it was complete with its head.
-        if self.lease.is_some() && self.is_end_stream() {
+        // A body without bytes (204, HEAD, empty) is never polled: it was complete with its head. Nor is one whose
+        // announced bytes are all there, though an end of stream or trailers may follow them on HTTP/2.
+        if self.lease.as_ref().is_some_and(|lease| lease.upstream_ref().body_left() == Some(0)) {
             self.finish();
         }
     }

@@ -158,6 +158,12 @@ pub(super) fn is_trailer(name: &HeaderName) -> bool {
     !is_hop_by_hop(name) && !NEVER.contains(name)
 }
 
+/// Of a message's trailers, those that may pass.
+pub(super) fn passed_trailers(trailers: &HeaderMap) -> HeaderMap {
+    let passed = trailers.iter().filter(|(name, _)| is_trailer(name));
+    passed.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,4 +1,5 @@
 //! A request on its way to an endpoint: its head written from the client's fields, and the framing of its body.
+//! The same rules make the text of HTTP/1.1 and the field map of HTTP/2.
 //!
 //! The head is rebuilt, never copied: what speaks of the client's hop stays behind, and this hop's own fields
 //! (RFC 9110 §7.6, RFC 7239) are added as it is written. The client's fields stay as they are, so that a
@@ -6,8 +7,9 @@
 
 use std::io::Write;
 
-use http::header::{CONTENT_LENGTH, FORWARDED, HOST, HeaderName, HeaderValue, UPGRADE};
-use http::{HeaderMap, Method, request};
+use http::header::{CONTENT_LENGTH, FORWARDED, HOST, HeaderName, HeaderValue, TE, UPGRADE};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, Method, Request, Uri, request};
 
 use super::chunked::is_trailer;
 use super::headers::{Forwarded, is_hop_by_hop, may_be_of_this_hop, named_by_connection};
@@ -27,6 +29,47 @@ impl RequestFraming {
         let expects_one = matches!(parts.method, Method::POST | Method::PUT | Method::PATCH);
         if expects_one || parts.headers.contains_key(CONTENT_LENGTH) { Self::Length(0) } else { Self::None }
     }
+}
+
+/// Where fields are written to.
+pub(super) trait Fields {
+    fn put(&mut self, name: &HeaderName, value: &HeaderValue);
+    /// A comma-separated list: what is there already, and one element more.
+    fn put_list<'a>(&mut self, name: &HeaderName, earlier: impl Iterator<Item = &'a HeaderValue>, element: &[u8]);
+}
+
+impl Fields for Vec<u8> {
+    fn put(&mut self, name: &HeaderName, value: &HeaderValue) {
+        write_field(self, name, value);
+    }
+
+    fn put_list<'a>(&mut self, name: &HeaderName, earlier: impl Iterator<Item = &'a HeaderValue>, element: &[u8]) {
+        self.extend_from_slice(name.as_str().as_bytes());
+        self.extend_from_slice(b": ");
+        join(self, earlier, element);
+        self.extend_from_slice(b"\r\n");
+    }
+}
+
+impl Fields for HeaderMap {
+    fn put(&mut self, name: &HeaderName, value: &HeaderValue) {
+        self.append(name.clone(), value.clone());
+    }
+
+    fn put_list<'a>(&mut self, name: &HeaderName, earlier: impl Iterator<Item = &'a HeaderValue>, element: &[u8]) {
+        let mut list = Vec::new();
+        join(&mut list, earlier, element);
+        let value = HeaderValue::from_maybe_shared(bytes::Bytes::from(list));
+        self.append(name, value.expect("valid values with commas between them"));
+    }
+}
+
+fn join<'a>(out: &mut Vec<u8>, earlier: impl Iterator<Item = &'a HeaderValue>, element: &[u8]) {
+    for value in earlier {
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b", ");
+    }
+    out.extend_from_slice(element);
 }
 
 /// What a head is written from.
@@ -52,14 +95,7 @@ impl RequestHead<'_> {
         if let Some(host) = self.host {
             write_field(out, &HOST, host);
         }
-        let named = named_by_connection(headers);
-        let mut relayed = false;
-        for (name, value) in headers {
-            if is_replaced(name, &mut relayed) || named.contains(name) {
-                continue;
-            }
-            write_field(out, name, value);
-        }
+        let relayed = self.put_fields(out);
         self.forwarded.write(out, self.client_host, relayed.then_some(headers));
         match self.framing {
             RequestFraming::None => {}
@@ -76,6 +112,61 @@ impl RequestHead<'_> {
         }
         out.extend_from_slice(b"\r\n");
     }
+
+    /// The same for HTTP/2, where the host is `:authority` and the framing frames itself.
+    pub fn to_http2(&self) -> Request<()> {
+        let headers = &self.parts.headers;
+        let mut request = Request::new(());
+        *request.method_mut() = self.parts.method.clone();
+        let fields = request.headers_mut();
+        fields.reserve(headers.len() + 4);
+        let relayed = self.put_fields(fields);
+        self.forwarded.append(fields, self.client_host, relayed.then_some(headers));
+        if let RequestFraming::Length(length) = self.framing {
+            fields.insert(CONTENT_LENGTH, length.into());
+        }
+        // Of this hop too, but the one word of it that HTTP/2 allows says the same of the next.
+        if headers.get_all(TE).iter().any(accepts_trailers) {
+            fields.insert(TE, HeaderValue::from_static("trailers"));
+        }
+        let path = self.parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let authority = self.host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+        if authority.is_none()
+            && let Some(host) = self.host
+        {
+            // No authority by the letter, which a host of the client's choice may be.
+            fields.insert(HOST, host.clone());
+        }
+        *request.uri_mut() = target(path, authority);
+        request
+    }
+
+    /// What passes of the client's fields. Whether an earlier proxy has been there.
+    fn put_fields(&self, out: &mut impl Fields) -> bool {
+        let headers = &self.parts.headers;
+        let named = named_by_connection(headers);
+        let mut relayed = false;
+        for (name, value) in headers {
+            if is_replaced(name, &mut relayed) || named.contains(name) {
+                continue;
+            }
+            out.put(name, value);
+        }
+        relayed
+    }
+}
+
+fn accepts_trailers(te: &HeaderValue) -> bool {
+    te.as_bytes().split(|b| *b == b',').any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+}
+
+fn target(path: PathAndQuery, authority: Option<Authority>) -> Uri {
+    let mut parts = http::uri::Parts::default();
+    // Without an authority, `http` wants no scheme either; the library then adds it.
+    parts.scheme = authority.is_some().then_some(Scheme::HTTP);
+    parts.authority = authority;
+    parts.path_and_query = Some(path);
+    Uri::from_parts(parts).expect("a path, or all three parts")
 }
 
 /// Whether a field of the client's is written anew or not at all. Notes where an earlier proxy has been.

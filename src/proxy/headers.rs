@@ -8,7 +8,7 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
 };
 
-use super::encode::write_field;
+use super::encode::Fields;
 
 pub(super) const VERSION_HEADER: HeaderName = HeaderName::from_static("x-pointsman-version");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -20,6 +20,13 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 /// Fields that speak of one hop only; an agent neither sees nor sets the version that was chosen for it.
 static HOP_BY_HOP: [HeaderName; 7] =
     [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE, VERSION_HEADER];
+
+/// Takes what speaks of this hop out of an HTTP/2 message. What `Connection` would name is malformed there.
+pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
 
 pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
     HOP_BY_HOP.contains(name)
@@ -68,27 +75,30 @@ impl Forwarded {
 
     /// Writes this hop after what earlier proxies wrote in the fields `relayed`.
     pub fn write(&self, out: &mut Vec<u8>, host: Option<&HeaderValue>, relayed: Option<&HeaderMap>) {
-        if let Some(headers) = relayed {
-            return self.append(out, host, headers);
+        if relayed.is_some() {
+            return self.append(out, host, relayed);
         }
         let mut last = self.last.borrow_mut();
         if last.as_ref().is_none_or(|(known, _)| known.as_ref() != host) {
             let mut block = Vec::new();
-            self.append(&mut block, host, &HeaderMap::new());
+            self.append(&mut block, host, None);
             *last = Some((host.cloned(), block));
         }
         out.extend_from_slice(last.as_ref().map_or(&[], |(_, block)| block));
     }
 
-    fn append(&self, out: &mut Vec<u8>, host: Option<&HeaderValue>, headers: &HeaderMap) {
-        append_to_list(out, headers, &X_FORWARDED_FOR, self.ip.as_bytes());
+    /// The same, anew each time, to wherever.
+    pub fn append(&self, out: &mut impl Fields, host: Option<&HeaderValue>, relayed: Option<&HeaderMap>) {
+        let earlier = |name: HeaderName| relayed.into_iter().flat_map(move |headers| headers.get_all(&name));
+        let first = |name: HeaderName| relayed.and_then(|headers| headers.get(name));
+        out.put_list(&X_FORWARDED_FOR, earlier(X_FORWARDED_FOR), self.ip.as_bytes());
         // Of an outer proxy's scheme and host the first word stands.
         let proto = HeaderValue::from_static("http");
-        write_field(out, &X_FORWARDED_PROTO, headers.get(X_FORWARDED_PROTO).unwrap_or(&proto));
-        if let Some(host) = headers.get(X_FORWARDED_HOST).or(host) {
-            write_field(out, &X_FORWARDED_HOST, host);
+        out.put(&X_FORWARDED_PROTO, first(X_FORWARDED_PROTO).unwrap_or(&proto));
+        if let Some(host) = first(X_FORWARDED_HOST).or(host) {
+            out.put(&X_FORWARDED_HOST, host);
         }
-        append_to_list(out, headers, &FORWARDED, self.element(host).as_bytes());
+        out.put_list(&FORWARDED, earlier(FORWARDED), self.element(host).as_bytes());
     }
 
     fn element(&self, host: Option<&HeaderValue>) -> String {
@@ -100,18 +110,6 @@ impl Forwarded {
             _ => format!("for={};proto=http", self.node),
         }
     }
-}
-
-/// Writes a comma-separated list field with what is there already and one element more.
-fn append_to_list(out: &mut Vec<u8>, headers: &HeaderMap, name: &HeaderName, element: &[u8]) {
-    out.extend_from_slice(name.as_str().as_bytes());
-    out.extend_from_slice(b": ");
-    for earlier in headers.get_all(name) {
-        out.extend_from_slice(earlier.as_bytes());
-        out.extend_from_slice(b", ");
-    }
-    out.extend_from_slice(element);
-    out.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]

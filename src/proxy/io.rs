@@ -143,7 +143,8 @@ impl UpstreamStream {
         (!probe || self.is_quiet_in_kernel()) && self.poll_fill(cx, &mut [0]).is_pending()
     }
 
-    fn is_quiet_in_kernel(&self) -> bool {
+    /// Whether the kernel has nothing for us, not even an end.
+    pub fn is_quiet_in_kernel(&self) -> bool {
         let mut byte = [std::mem::MaybeUninit::uninit()];
         let peeked = match self {
             Self::Tcp(stream) => SockRef::from(stream).peek(&mut byte),
@@ -161,12 +162,10 @@ impl UpstreamStream {
 
     /// Writes one buffer after the other in one call.
     pub fn poll_write_two(&mut self, cx: &mut Context<'_>, first: &[u8], second: &[u8]) -> Poll<io::Result<usize>> {
-        let both = [io::IoSlice::new(first), io::IoSlice::new(second)];
         match self {
             Self::Tcp(stream) if second.is_empty() => Pin::new(stream).poll_write(cx, first),
-            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, &both),
             Self::Unix(stream) if second.is_empty() => Pin::new(stream).poll_write(cx, first),
-            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, &both),
+            _ => Pin::new(self).poll_write_vectored(cx, &[io::IoSlice::new(first), io::IoSlice::new(second)]),
         }
     }
 }
@@ -177,6 +176,21 @@ impl AsyncWrite for UpstreamStream {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

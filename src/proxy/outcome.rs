@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::Method;
+use http::{HeaderMap, Method};
 use http_body::Frame;
 
 use super::connection::ClientConn;
-use super::decode::ResponseHead;
 use super::error::Fault;
+use super::grpc::Call;
 use super::pool::Lease;
 use super::streamed::{Silence, Streamed};
 use super::tap::Transport;
+use super::upstream::Head;
 use super::worker::{ProxyOptions, Snapshot};
 use crate::routing::table::{Agent, Decision, Version};
 use crate::telemetry::access::AccessRecord;
@@ -70,6 +71,8 @@ pub(super) struct Record {
     end: Option<Instant>,
     outcome: Outcome,
     error: Option<ErrorCode>,
+    /// Where it is a gRPC call.
+    pub call: Option<Call>,
     pub bytes_out: u64,
     pub retries: u32,
     /// The answer, where it is tapped.
@@ -90,6 +93,7 @@ impl Record {
             end: None,
             outcome: Outcome::ClientCancel,
             error: None,
+            call: None,
             bytes_out: 0,
             retries: 0,
             streamed: None,
@@ -122,7 +126,7 @@ impl Record {
     }
 
     /// Reads the answer as it passes, where it has anything to say.
-    pub fn tap(&mut self, method: &Method, head: &ResponseHead, lease: &Lease, now: Instant) {
+    pub fn tap(&mut self, method: &Method, head: &Head, lease: &Lease, now: Instant) {
         let upstream = lease.upstream_ref();
         if !upstream.has_ended() {
             let spec = &self.snapshot.table.agents[self.agent].spec.streams;
@@ -158,8 +162,17 @@ impl Record {
     }
 
     fn pass_trailers(&mut self, frame: &Frame<Bytes>) {
-        if let (Some(streamed), Some(fields)) = (&mut self.streamed, frame.trailers_ref()) {
+        let Some(fields) = frame.trailers_ref() else { return };
+        self.fields(fields);
+        if let Some(streamed) = &mut self.streamed {
             streamed.take_fields(&self.snapshot.table.agents[self.agent].spec.streams, fields);
+        }
+    }
+
+    /// The fields of the answer's head or trailers, as they go out.
+    pub fn fields(&mut self, fields: &HeaderMap) {
+        if let Some(call) = &mut self.call {
+            call.read(fields);
         }
     }
 
@@ -167,9 +180,10 @@ impl Record {
     pub fn complete(&mut self, now: Instant) {
         self.end = Some(now);
         let end = self.end_stream(Transport::Clean);
-        self.outcome = match end {
-            Some(StreamEnd::Error) => Outcome::StreamError,
-            Some(StreamEnd::Truncated) => Outcome::Truncated,
+        self.outcome = match (end, &self.call) {
+            (Some(StreamEnd::Error), _) => Outcome::StreamError,
+            (Some(StreamEnd::Truncated), _) => Outcome::Truncated,
+            (_, Some(call)) => call.outcome(self.status),
             _ if self.status >= 500 => Outcome::ServerError,
             _ => Outcome::Success,
         };
@@ -212,6 +226,10 @@ impl Drop for Record {
         let end = self.end.unwrap_or_else(Instant::now);
         self.busy.end = Some(end);
         let latency = end.duration_since(self.busy.start);
+        let unanswered = self.outcome == Outcome::ClientCancel && self.first_byte.is_none();
+        if unanswered && self.call.is_some_and(|call| call.is_overdue(latency)) {
+            self.outcome = Outcome::ResponseTimeout;
+        }
         if self.outcome == Outcome::ClientCancel {
             self.cancel();
         }

@@ -1,11 +1,12 @@
-//! This worker's pools of idle connections, by endpoint.
+//! This worker's pools of connections, by endpoint.
 //!
-//! An idle connection is polled by nobody. Sending a request over it therefore begins with a look for a
+//! An idle HTTP/1.1 connection is polled by nobody. Sending a request over it therefore begins with a look for a
 //! close: at what the runtime knows of, and for a request that could not be sent twice at what the kernel
 //! knows.
 //!
 //! Bounds: [`IDLE_PER_ENDPOINT`] idle connections an endpoint and worker, each for at most the agent's
-//! `pool_idle`; connections in use are bounded by the client connections, which carry one each.
+//! `pool_idle`; connections in use are bounded by the client connections, which carry one each. Those of HTTP/2 are
+//! bounded by [`Connections`].
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -13,17 +14,18 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::upstream::Upstream;
+use super::upstream::{Connections, Http1, Upstream};
 
 /// More idle connections than this to one endpoint are closed when returned.
 const IDLE_PER_ENDPOINT: usize = 256;
 
-/// One endpoint's connections on this worker: the idle ones, newest last, so that the warmest is
-/// used first and the rest may age out.
+/// One endpoint's connections on this worker: the idle ones of HTTP/1.1, newest last, so that the warmest is
+/// used first and the rest may age out; and those of HTTP/2, busy or not.
 #[derive(Default)]
 pub(super) struct Pool {
     #[allow(clippy::vec_box, reason = "a lease moves the pointer, not the connection behind it")]
-    idle: RefCell<Vec<Box<Upstream>>>,
+    idle: RefCell<Vec<Box<Http1>>>,
+    pub http2: Rc<Connections>,
     in_use: Cell<usize>,
 }
 
@@ -40,18 +42,18 @@ impl Pool {
             self.idle.borrow_mut().clear();
             return None;
         }
-        Some(Lease::new(self.clone(), upstream))
+        Some(Lease::new(self.clone(), Upstream::Http1(upstream)))
     }
 }
 
-/// A connection in use. Dropping it closes the connection; [`Lease::give_back`] keeps it.
+/// A connection, or a stream of one, in use. Dropping it closes that; [`Lease::give_back`] keeps the connection.
 pub(super) struct Lease {
     pool: Rc<Pool>,
-    upstream: Option<Box<Upstream>>,
+    upstream: Option<Upstream>,
 }
 
 impl Lease {
-    pub fn new(pool: Rc<Pool>, upstream: Box<Upstream>) -> Self {
+    pub fn new(pool: Rc<Pool>, upstream: Upstream) -> Self {
         pool.in_use.set(pool.in_use.get() + 1);
         Self { pool, upstream: Some(upstream) }
     }
@@ -64,9 +66,9 @@ impl Lease {
         self.upstream.as_ref().expect("held until given back, which consumes the lease")
     }
 
-    /// Back to the pool, if it can carry another request.
+    /// Back to the pool, if it can carry another request. A stream carries one.
     pub fn give_back(mut self, now: Instant) {
-        let Some(mut upstream) = self.upstream.take() else { return };
+        let Some(Upstream::Http1(mut upstream)) = self.upstream.take() else { return };
         let mut idle = self.pool.idle.borrow_mut();
         if upstream.rest(now) && idle.len() < IDLE_PER_ENDPOINT {
             idle.push(upstream);
@@ -107,7 +109,9 @@ impl Pools {
         self.0.borrow_mut().retain(|_, pool| {
             let mut idle = pool.idle.borrow_mut();
             idle.retain_mut(|upstream| !upstream.is_too_old(now) && upstream.is_quiet());
-            !idle.is_empty() || pool.in_use() > 0 || Rc::strong_count(pool) > 1
+            pool.http2.sweep(now);
+            let is_empty = idle.is_empty() && pool.http2.is_empty();
+            !is_empty || pool.in_use() > 0 || Rc::strong_count(pool) > 1 || Rc::strong_count(&pool.http2) > 1
         });
     }
 }

@@ -11,15 +11,14 @@ use http::{HeaderMap, Method, StatusCode, Version, request};
 use super::balance;
 use super::body::RequestBody;
 use super::connection::ClientConn;
-use super::decode::ResponseHead;
 use super::encode::RequestHead;
 use super::error::Fault;
 use super::outcome::Record;
 use super::pool::Lease;
 use super::read::{Host, body_too_large, body_too_late};
 use super::tunnel;
-use super::upstream::{self, Broken, ConnectError};
-use crate::routing::spec::{ExchangeSpec, HostPolicy};
+use super::upstream::{self, Broken, ConnectError, Head, Http2, Upstream};
+use crate::routing::spec::{ExchangeSpec, HostPolicy, Protocol};
 use crate::routing::table::{Agent, Endpoint};
 use crate::telemetry::counters::{ErrorCode, add};
 
@@ -29,9 +28,12 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// How many endpoints are tried before a request is given up because none takes a connection.
 const MAX_CONNECTS: usize = 3;
 
+/// How often a request is sent again that no endpoint has acted on.
+const MAX_REPEATS: u32 = 3;
+
 /// The head of an answer, and what the rest of the exchange needs.
 pub(super) struct Answer {
-    pub head: ResponseHead,
+    pub head: Head,
     pub lease: Lease,
     /// What the endpoint has not yet taken of the request.
     pub request: RequestBody,
@@ -40,9 +42,10 @@ pub(super) struct Answer {
 /// Sends the request to an endpoint of the decided version; a retry never changes the version.
 ///
 /// Tried again is only what no endpoint can have acted on: a connection that could not be made, a
-/// request that was never written, and on a reused connection that ended before any answer a request
-/// that may be repeated (RFC 9110 §9.2.2). A stale pooled connection says nothing of its endpoint, so
-/// it costs no attempt; it happens once, for after it only new connections are used.
+/// request that was never written or that an HTTP/2 endpoint has refused (RFC 9113 §8.7), and on a reused
+/// connection that ended before any answer a request that may be repeated (RFC 9110 §9.2.2). A stale pooled
+/// connection says nothing of its endpoint, so it costs no attempt. On HTTP/1.1 it happens once, for after it
+/// only new connections are used; on HTTP/2 what was not acted on is sent up to [`MAX_REPEATS`] times more.
 pub(super) async fn send(
     record: &mut Record,
     agent: &Arc<Agent>,
@@ -62,14 +65,15 @@ pub(super) async fn send(
         HostPolicy::Fixed(name) => HeaderValue::from_str(name).ok(),
         HostPolicy::Pass | HostPolicy::Endpoint => None,
     };
-    let offer = tunnel::offer(parts);
-    let (mut refused, mut again_at, mut pooled_allowed) = (Vec::new(), None, true);
+    // HTTP/2 has no such switch.
+    let offer = tunnel::offer(parts).filter(|_| agent.spec.exchange.protocol == Protocol::Http1);
+    let (mut refused, mut again_at, mut repeats) = (Vec::new(), None, 0);
     loop {
         let endpoints = &agent.versions[record.decision.version].endpoints;
         let choose = || balance::choose(endpoints, &conn.worker.pools, &refused, || conn.worker.random());
         let Some(index) = again_at.take().or_else(choose) else { return Err(no_endpoint(record)) };
         let endpoint = &endpoints[index];
-        let mut lease = match lease(&conn, endpoint, &agent.spec.exchange, pooled_allowed).await {
+        let mut lease = match lease(&conn, endpoint, &agent.spec.exchange, repeats == 0, probe).await {
             Ok(lease) => lease,
             Err(error) => {
                 refused.push(index);
@@ -85,8 +89,8 @@ pub(super) async fn send(
             log.endpoint = Some(endpoint.address.to_string());
         }
         let upstream = lease.upstream();
-        let may_be_stale = upstream.reused;
-        if may_be_stale {
+        let (is_reused, is_shared) = (upstream.is_reused(), upstream.is_shared());
+        if is_reused || is_shared {
             body.keep_for_repeat();
         }
         if waits {
@@ -108,11 +112,16 @@ pub(super) async fn send(
             }
             Err(unsent) => unsent,
         };
-        if !(may_be_stale && unsent.may_be_repeated(&conn, repeatable) && body.rewind()) {
+        let may_be_repeated =
+            repeats < MAX_REPEATS && unsent.may_be_repeated(&conn, repeatable && is_reused && repeats == 0);
+        if !(may_be_repeated && body.rewind()) {
             return Err(unsent.into_fault(&conn, agent));
         }
-        (again_at, pooled_allowed) = (Some(index), false);
-        add(&counters.upstream_stale);
+        repeats += 1;
+        if !is_shared {
+            again_at = Some(index);
+            add(&counters.upstream_stale);
+        }
         record.retries += 1;
         add(&counters.retries);
     }
@@ -133,28 +142,41 @@ fn connect_fault(error: &ConnectError) -> Fault {
     }
 }
 
-/// A connection to the endpoint: a live pooled one, or a new one.
+/// A connection to the endpoint, or a stream of one: a live pooled one, or a new one.
 async fn lease(
     conn: &ClientConn,
     endpoint: &Endpoint,
     spec: &ExchangeSpec,
     pooled_allowed: bool,
+    probe: bool,
 ) -> Result<Lease, ConnectError> {
     let counters = conn.worker.counters();
     let pool = conn.worker.pools.of(endpoint.id);
+    if spec.protocol == Protocol::Http2 {
+        let place = in_time(conn, pool.http2.place(&endpoint.address, spec, probe)).await?;
+        add(if place.first { &counters.upstream_opened } else { &counters.upstream_reused });
+        return Ok(Lease::new(pool, Upstream::Http2(Box::new(Http2::new(place)))));
+    }
     if pooled_allowed && let Some(lease) = pool.take(conn.exchange_start()) {
         add(&counters.upstream_reused);
         return Ok(lease);
     }
-    let mut connecting = pin!(upstream::connect(&endpoint.address, spec.connect_timeout, spec.pool_idle));
-    // The response's own time-out counts from before the connection, and may be the shorter one.
-    let upstream = poll_fn(|cx| match connecting.as_mut().poll(cx) {
-        Poll::Pending if conn.take_expired() => Poll::Ready(Err(ConnectError::TimedOut)),
-        polled => polled,
-    });
-    let upstream = upstream.await?;
+    let upstream = in_time(conn, upstream::connect(&endpoint.address, spec.connect_timeout, spec.pool_idle)).await?;
     add(&counters.upstream_opened);
     Ok(Lease::new(pool, upstream))
+}
+
+/// The response's own time-out counts from before the connection, and may be the shorter one.
+async fn in_time<T>(
+    conn: &ClientConn,
+    connecting: impl Future<Output = Result<T, ConnectError>>,
+) -> Result<T, ConnectError> {
+    let mut connecting = pin!(connecting);
+    poll_fn(|cx| match connecting.as_mut().poll(cx) {
+        Poll::Pending if conn.take_expired() => Poll::Ready(Err(ConnectError::TimedOut)),
+        polled => polled,
+    })
+    .await
 }
 
 /// What the agent is told that it is asked for, where the policy gives no name of its own.
@@ -174,11 +196,12 @@ impl Unsent {
     ///
     /// What the client broke is not sent again: cut short, it would look whole.
     fn may_be_repeated(&self, conn: &ClientConn, repeatable: bool) -> bool {
-        match self {
+        let allowed = match self {
             Self::Broken(Broken::NotStarted) => true,
-            Self::Broken(Broken::Closed) => repeatable && conn.request_fault.get().is_none(),
+            Self::Broken(Broken::Closed) => repeatable,
             _ => false,
-        }
+        };
+        allowed && conn.request_fault.get().is_none()
     }
 
     fn into_fault(self, conn: &ClientConn, agent: &Agent) -> Fault {
@@ -193,6 +216,12 @@ impl Unsent {
             (None, Self::Broken(Broken::CutShort)) => {
                 Fault::new(ErrorCode::UpstreamReset, "the agent closed the connection within the head of its answer")
             }
+            (None, Self::Broken(Broken::Reset)) => {
+                Fault::new(ErrorCode::UpstreamReset, "the agent reset the stream before answering")
+            }
+            (None, Self::Broken(Broken::NotStarted)) => {
+                Fault::new(ErrorCode::UpstreamReset, "the agent refused the request again and again")
+            }
             (None, Self::Broken(_)) => {
                 Fault::new(ErrorCode::UpstreamReset, "the agent closed the connection before answering")
             }
@@ -206,7 +235,7 @@ async fn until_head(
     lease: &mut Lease,
     body: &mut RequestBody,
     forward_interim: bool,
-) -> Result<ResponseHead, Unsent> {
+) -> Result<Head, Unsent> {
     let mut interim = |status: StatusCode, headers: &HeaderMap| {
         if forward_interim {
             conn.interim.push(status, headers);
@@ -225,7 +254,7 @@ async fn until_head(
 }
 
 /// An endpoint may switch to what was offered, once it has the whole request.
-fn check_switch(head: &ResponseHead, offer: Option<&HeaderValue>, lease: &Lease) -> Result<(), Fault> {
+fn check_switch(head: &Head, offer: Option<&HeaderValue>, lease: &Lease) -> Result<(), Fault> {
     if head.status != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(());
     }

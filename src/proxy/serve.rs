@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use super::body::{Relay, RequestBody, ResponseBody};
 use super::connection::ClientConn;
 use super::error::Fault;
+use super::grpc;
 use super::headers::VERSION_HEADER;
 use super::outcome::{Busy, Record};
 use super::read::{self, Host};
@@ -20,6 +21,7 @@ use super::send::{Answer, send};
 use super::tunnel::Tunnel;
 use super::worker::Snapshot;
 use crate::routing::decide::decide;
+use crate::routing::spec::Protocol;
 use crate::routing::table::{Head, Reason};
 
 /// Answers one request. Never fails: what goes wrong becomes an answer of our own.
@@ -51,12 +53,15 @@ struct Refusal {
     busy: Option<Busy>,
     /// The ready version header, where a version was chosen.
     version: Option<HeaderValue>,
+    /// To be answered in gRPC.
+    grpc: bool,
 }
 
 impl Refusal {
     fn response(self) -> Response<ResponseBody> {
-        let body = ResponseBody::Own { text: Some(self.fault.body()), _busy: self.busy };
-        let mut response = self.fault.response(body);
+        let text = (!self.grpc).then(|| self.fault.body());
+        let body = ResponseBody::Own { text, _busy: self.busy };
+        let mut response = if self.grpc { grpc::refusal(&self.fault, body) } else { self.fault.response(body) };
         if let Some(version) = self.version {
             response.headers_mut().insert(VERSION_HEADER, version);
         }
@@ -117,6 +122,9 @@ async fn exchange(
         agent.stats.without_key(conn.worker.index);
     }
     let mut record = Record::new(busy, snapshot.clone(), agent_index, decision);
+    if limits.protocol == Protocol::Http2 {
+        record.call = grpc::Call::of(&parts.headers);
+    }
     if snapshot.options.access_log.is_some() {
         record.log = Some(read::log_head(&parts, &host, &conn));
     }
@@ -129,7 +137,7 @@ async fn exchange(
         Err(fault) => {
             record.fail(&fault);
             let version = snapshot.options.version_header.then(|| record.version().header.clone());
-            Err(Refusal { fault, busy: None, version })
+            Err(Refusal { fault, busy: None, version, grpc: grpc::is_grpc(&parts.headers) })
         }
     }
 }
@@ -139,23 +147,25 @@ fn refuse(fault: Fault, busy: Busy, parts: &request::Parts, host: &Host) -> Refu
     if busy.conn.worker.snapshot().options.access_log.is_some() {
         busy.log_refusal(&fault, read::log_head(parts, host, &busy.conn));
     }
-    Refusal { fault, busy: Some(busy), version: None }
+    Refusal { fault, busy: Some(busy), version: None, grpc: grpc::is_grpc(&parts.headers) }
 }
 
 fn respond(answer: Answer, mut record: Record, method: &Method, version_header: bool) -> Response<ResponseBody> {
     let Answer { head, mut lease, request } = answer;
     let now = Instant::now();
     record.head(head.status.as_u16(), now);
+    record.fields(&head.headers);
     record.conn().wait(now, record.agent().spec.exchange.idle_timeout);
     record.tap(method, &head, &lease, now);
     let mut headers = head.headers;
     if version_header {
         headers.append(VERSION_HEADER, record.version().header.clone());
     }
-    let body = if let Some(protocol) = head.upgrade.filter(|_| head.status == StatusCode::SWITCHING_PROTOCOLS) {
+    let switched = head.upgrade.filter(|_| head.status == StatusCode::SWITCHING_PROTOCOLS);
+    let body = if let (Some(protocol), Some(connection)) = (switched, lease.upstream().connection()) {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, protocol);
-        let (conn, early) = (record.conn().clone(), lease.upstream().take_input());
+        let (conn, early) = (record.conn().clone(), connection.take_input());
         conn.tunnel.set(Some(Tunnel::new(lease, early, record)));
         ResponseBody::Own { text: None, _busy: None }
     } else {

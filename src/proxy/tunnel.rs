@@ -82,7 +82,8 @@ impl Tunnel {
     /// Moves bytes both ways until the tunnel has ended.
     pub fn poll(&mut self, cx: &mut Context<'_>, client: &mut ClientIo) -> Poll<()> {
         let conn = self.record.conn().clone();
-        let endpoint = self.lease.upstream().stream();
+        let connection = self.lease.upstream().connection();
+        let endpoint = connection.expect("a stream of HTTP/2 switches to nothing").stream();
         let mut scratch = conn.worker.scratch.buffer();
         let mut up = self.up.poll(cx, client, endpoint, &mut scratch);
         let down = self.down.poll(cx, endpoint, client, &mut scratch);

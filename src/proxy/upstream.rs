@@ -1,85 +1,56 @@
-//! One HTTP/1.1 connection to an endpoint, and the exchange on it.
-//!
-//! It is polled by whoever uses it, in the client's own task: there is no task, channel or waker between the
-//! client's connection and this one. Sending and reading go on side by side, for an endpoint may answer, or
-//! refuse, before it has the whole request.
-//!
-//! Memory: an idle connection holds no buffer but its small output one. Reads go to the worker's one
-//! [`Scratch`], and what is a body's is copied out of it; a long stretch of data is read into its own
-//! buffer of [`DIRECT_BYTES`] at most, and never copied.
+//! An exchange with an endpoint: on an HTTP/1.1 connection of its own, or on a stream of an HTTP/2 connection
+//! that this worker's exchanges share. Whoever uses it need not know which.
 
-use std::cell::{RefCell, RefMut};
-use std::future::Future;
 use std::io;
-use std::pin::pin;
-use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, StatusCode};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::Frame;
-use tokio::io::AsyncReadExt;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::body::RequestBody;
-use super::decode::{self, Framing, HEAD_BYTES, Malformed, Piece, ResponseHead};
+use super::decode::Malformed;
 use super::encode::RequestHead;
 use super::io::UpstreamStream;
-use super::sending::{SendError, Sending};
 use crate::routing::spec::EndpointAddress;
 
-/// What a worker reads into, one connection after the other.
-pub(super) struct Scratch(RefCell<Box<[u8]>>);
+mod connection;
+mod connections;
+mod http1;
+mod http2;
+mod keepalive;
 
-impl Default for Scratch {
-    fn default() -> Self {
-        Self(RefCell::new(vec![0; SCRATCH_BYTES].into()))
-    }
+pub(super) use connections::Connections;
+pub(super) use http1::{Http1, Scratch};
+pub(super) use http2::Http2;
+
+pub(super) enum Upstream {
+    Http1(Box<Http1>),
+    Http2(Box<Http2>),
 }
 
-impl Scratch {
-    /// Whoever holds it must not let another connection be polled.
-    pub fn buffer(&self) -> RefMut<'_, [u8]> {
-        RefMut::map(self.0.borrow_mut(), |buffer| &mut **buffer)
-    }
-}
-
-const SCRATCH_BYTES: usize = 64 << 10;
-/// From so much known data on, it is read to where it stays.
-const DIRECT_FROM_BYTES: u64 = 16 << 10;
-const DIRECT_BYTES: usize = 64 << 10;
-
-pub(super) struct Upstream {
-    stream: UpstreamStream,
-    sending: Sending,
-    reading: Reading,
-    /// Received, and not yet taken.
-    input: Bytes,
-    keep_alive: bool,
-    /// Whether a request has gone over it before: only then can it be stale.
-    pub reused: bool,
-    idle_since: Instant,
-    pool_idle: Duration,
-}
-
-enum Reading {
-    /// `Some` until it is known that the endpoint has not closed it meanwhile; whether to ask the kernel.
-    Head {
-        unchecked: Option<bool>,
-        to_head: bool,
-        partial: Vec<u8>,
-    },
-    Body(Framing),
-    Ended,
+/// The final head of an answer, without what is for this hop alone.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    /// What the endpoint speaks next, where it switches protocols.
+    pub upgrade: Option<HeaderValue>,
 }
 
 /// Why an exchange broke.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Broken {
-    #[error("the connection was closed before the request was written")]
+    /// No endpoint can have acted on the request: it was not written, or the endpoint has said so.
+    #[error("the request was not taken up")]
     NotStarted,
     #[error("the connection ended before any byte of an answer")]
     Closed,
+    #[error("the endpoint reset the stream before its answer")]
+    Reset,
     #[error("the connection ended within the answer")]
     CutShort,
     #[error("{0}")]
@@ -91,30 +62,31 @@ pub(super) enum Broken {
 /// What came before the final head.
 pub(super) type OnInterim<'a> = &'a mut dyn FnMut(StatusCode, &HeaderMap);
 
-#[derive(Debug, thiserror::Error)]
+/// Shared by all who wait for one attempt.
+#[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum ConnectError {
     #[error("connect: {0}")]
-    Io(#[from] io::Error),
+    Io(Rc<io::Error>),
+    #[error("the endpoint does not speak HTTP/2 without being asked: {0}")]
+    NotHttp2(Rc<h2::Error>),
     #[error("connect timed out")]
     TimedOut,
 }
 
+impl From<io::Error> for ConnectError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(Rc::new(error))
+    }
+}
+
+/// A new connection for HTTP/1.1.
 pub(super) async fn connect(
     address: &EndpointAddress,
     timeout: Duration,
     pool_idle: Duration,
-) -> Result<Box<Upstream>, ConnectError> {
+) -> Result<Upstream, ConnectError> {
     let stream = tokio::time::timeout(timeout, open(address)).await.map_err(|_| ConnectError::TimedOut)??;
-    Ok(Box::new(Upstream {
-        stream,
-        sending: Sending::default(),
-        reading: Reading::Ended,
-        input: Bytes::new(),
-        keep_alive: true,
-        reused: false,
-        idle_since: Instant::now(),
-        pool_idle,
-    }))
+    Ok(Upstream::Http1(Box::new(Http1::new(stream, pool_idle))))
 }
 
 async fn open(address: &EndpointAddress) -> io::Result<UpstreamStream> {
@@ -131,8 +103,10 @@ async fn open(address: &EndpointAddress) -> io::Result<UpstreamStream> {
 impl Upstream {
     /// Makes a request ready to be sent. With `probe`, a reused connection asks the kernel first whether it lives.
     pub fn begin(&mut self, head: &RequestHead<'_>, has_body: bool, to_head: bool, probe: bool) {
-        self.sending.begin(head, has_body);
-        self.reading = Reading::Head { unchecked: self.reused.then_some(probe), to_head, partial: Vec::new() };
+        match self {
+            Self::Http1(upstream) => upstream.begin(head, has_body, to_head, probe),
+            Self::Http2(upstream) => upstream.begin(head, has_body, to_head),
+        }
     }
 
     /// Sends, and reads up to the final head.
@@ -142,64 +116,10 @@ impl Upstream {
         scratch: &Scratch,
         body: &mut RequestBody,
         interim: OnInterim<'_>,
-    ) -> Poll<Result<ResponseHead, Broken>> {
-        // Whether it is known in this poll that there is nothing to read, and the waker is where it belongs.
-        let mut quiet = false;
-        if let Reading::Head { unchecked, .. } = &mut self.reading
-            && let Some(probe) = unchecked.take()
-        {
-            quiet = self.stream.poll_quiet(cx, probe);
-            if !quiet {
-                return Poll::Ready(Err(Broken::NotStarted));
-            }
-        }
-        loop {
-            if let Err(broken) = self.send(cx, body, &mut quiet) {
-                return Poll::Ready(Err(broken));
-            }
-            if quiet {
-                return Poll::Pending;
-            }
-            let mut scratch = scratch.0.borrow_mut();
-            let Reading::Head { to_head, partial, .. } = &mut self.reading else { return Poll::Pending };
-            let cut_short = if partial.is_empty() { Broken::Closed } else { Broken::CutShort };
-            let received = match ready!(self.stream.poll_fill(cx, &mut scratch)) {
-                Ok(0) | Err(_) => return Poll::Ready(Err(cut_short)),
-                Ok(received) => &scratch[..received],
-            };
-            let mut tell = |head: &ResponseHead| {
-                if head.status == StatusCode::CONTINUE {
-                    body.go_on();
-                } else {
-                    interim(head.status, &head.headers);
-                }
-            };
-            if let Some((head, rest)) = take_head(partial, received, *to_head, &mut tell)? {
-                self.input = rest;
-                return Poll::Ready(Ok(self.take_framing(head)));
-            }
-        }
-    }
-
-    fn take_framing(&mut self, mut head: ResponseHead) -> ResponseHead {
-        self.keep_alive = head.keep_alive;
-        let framing = std::mem::replace(&mut head.framing, Framing::UntilClose);
-        self.reading = if framing.is_done() { Reading::Ended } else { Reading::Body(framing) };
-        head
-    }
-
-    /// Moves the request on. `quiet` becomes false where an answer may have arrived unseen.
-    fn send(&mut self, cx: &mut Context<'_>, body: &mut RequestBody, quiet: &mut bool) -> Result<(), Broken> {
-        match self.sending.poll(cx, &mut self.stream, body) {
-            Poll::Ready(Err(SendError::Body)) => Err(Broken::Request),
-            Poll::Ready(Err(SendError::Io)) if self.reused && !self.sending.begun => Err(Broken::NotStarted),
-            Poll::Ready(Err(SendError::Io)) => {
-                // It may have answered before it closed.
-                self.sending.refused = true;
-                *quiet = false;
-                Ok(())
-            }
-            Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
+    ) -> Poll<Result<Head, Broken>> {
+        match self {
+            Self::Http1(upstream) => upstream.poll_head(cx, scratch, body, interim),
+            Self::Http2(upstream) => upstream.poll_head(cx, body, interim),
         }
     }
 
@@ -210,137 +130,59 @@ impl Upstream {
         scratch: &Scratch,
         body: &mut RequestBody,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        loop {
-            let Reading::Body(framing) = &mut self.reading else { return Poll::Ready(None) };
-            match framing.next(&mut self.input) {
-                Err(malformed) => return Poll::Ready(Some(Err(malformed.into()))),
-                Ok(Some(Piece::Data(data))) => {
-                    if framing.is_done() {
-                        self.reading = Reading::Ended;
-                    }
-                    return Poll::Ready(Some(Ok(Frame::data(data))));
-                }
-                Ok(Some(Piece::Trailers(fields))) => {
-                    self.reading = Reading::Ended;
-                    return Poll::Ready(Some(Ok(Frame::trailers(fields))));
-                }
-                Ok(Some(Piece::End)) => {
-                    self.reading = Reading::Ended;
-                    return Poll::Ready(None);
-                }
-                Ok(None) => {}
-            }
-            let until_close = matches!(framing, Framing::UntilClose);
-            let ahead = framing.data_ahead();
-            if let Err(broken) = self.send(cx, body, &mut false) {
-                return Poll::Ready(Some(Err(broken)));
-            }
-            match ready!(self.poll_input(cx, scratch, ahead)) {
-                Ok(()) if !self.input.is_empty() => {}
-                Ok(()) if until_close => {
-                    self.reading = Reading::Ended;
-                    return Poll::Ready(None);
-                }
-                Ok(()) | Err(_) => return Poll::Ready(Some(Err(Broken::CutShort))),
-            }
+        match self {
+            Self::Http1(upstream) => upstream.poll_frame(cx, scratch, body),
+            Self::Http2(upstream) => upstream.poll_frame(cx, body),
         }
     }
 
-    /// Reads once; an empty `input` then is the end.
-    fn poll_input(&mut self, cx: &mut Context<'_>, scratch: &Scratch, ahead: u64) -> Poll<io::Result<()>> {
-        if ahead >= DIRECT_FROM_BYTES {
-            let capacity = usize::try_from(ahead).unwrap_or(usize::MAX).min(DIRECT_BYTES);
-            let mut buffer = BytesMut::with_capacity(capacity);
-            ready!(pin!(self.stream.read_buf(&mut buffer)).poll(cx))?;
-            self.input = buffer.freeze();
-        } else {
-            let mut scratch = scratch.0.borrow_mut();
-            let received = ready!(self.stream.poll_fill(cx, &mut scratch))?;
-            self.input = Bytes::copy_from_slice(&scratch[..received]);
+    /// Whether the connection has carried a request before: only then can it be stale.
+    pub fn is_reused(&self) -> bool {
+        match self {
+            Self::Http1(upstream) => upstream.reused,
+            Self::Http2(upstream) => upstream.is_reused(),
         }
-        Poll::Ready(Ok(()))
     }
 
-    /// For a tunnel, which has no messages.
-    pub fn stream(&mut self) -> &mut UpstreamStream {
-        &mut self.stream
+    /// Whether other exchanges are on the same connection, which may refuse this one.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Self::Http2(_))
     }
 
-    /// What was received beyond the head.
-    pub fn take_input(&mut self) -> Bytes {
-        std::mem::take(&mut self.input)
+    /// For a tunnel, which has no messages; `None`: a stream is no connection.
+    pub fn connection(&mut self) -> Option<&mut Http1> {
+        match self {
+            Self::Http1(upstream) => Some(upstream),
+            Self::Http2(_) => None,
+        }
     }
 
-    /// All of the request is with the kernel.
+    /// All of the request is with the kernel, as far as that can be told.
     pub fn has_sent_all(&self) -> bool {
-        self.sending.ended
+        matches!(self, Self::Http1(upstream) if upstream.has_sent_all())
     }
 
     /// Nothing of the response is left.
     pub fn has_ended(&self) -> bool {
-        matches!(self.reading, Reading::Ended)
+        match self {
+            Self::Http1(upstream) => upstream.has_ended(),
+            Self::Http2(upstream) => upstream.has_ended(),
+        }
     }
 
     /// What is left of the response has arrived, as far as that can be told.
     pub fn has_received_all(&self) -> bool {
-        self.body_left() == Some(self.input.len() as u64)
+        match self {
+            Self::Http1(upstream) => upstream.has_received_all(),
+            Self::Http2(upstream) => upstream.has_ended(),
+        }
     }
 
     /// What is left of the response body, where that is known.
     pub fn body_left(&self) -> Option<u64> {
-        match &self.reading {
-            Reading::Body(framing) => framing.left(),
-            Reading::Head { .. } => None,
-            Reading::Ended => Some(0),
+        match self {
+            Self::Http1(upstream) => upstream.body_left(),
+            Self::Http2(upstream) => upstream.body_left(),
         }
     }
-
-    /// Whether it can carry another request after the one that has ended; it is then idle.
-    pub fn rest(&mut self, now: Instant) -> bool {
-        self.sending.forget_large();
-        self.reused = true;
-        self.idle_since = now;
-        self.keep_alive && self.has_ended() && self.sending.ended && self.input.is_empty()
-    }
-
-    pub fn is_too_old(&self, now: Instant) -> bool {
-        now.duration_since(self.idle_since) >= self.pool_idle
-    }
-
-    /// Whether an idle connection is still open, as far as the runtime knows.
-    pub fn is_quiet(&mut self) -> bool {
-        self.stream.poll_quiet(&mut Context::from_waker(std::task::Waker::noop()), false)
-    }
-}
-
-/// Adds what was received, and takes the final head out of it with the bytes that follow it.
-fn take_head(
-    partial: &mut Vec<u8>,
-    received: &[u8],
-    to_head: bool,
-    interim: &mut dyn FnMut(&ResponseHead),
-) -> Result<Option<(ResponseHead, Bytes)>, Malformed> {
-    let held = std::mem::take(partial);
-    let joined;
-    let mut bytes = received;
-    if !held.is_empty() {
-        joined = [&held, received].concat();
-        bytes = &joined;
-        // No line ended: nothing that reading it again could tell.
-        if !received.contains(&b'\n') && bytes.len() < HEAD_BYTES {
-            *partial = joined;
-            return Ok(None);
-        }
-    }
-    while !bytes.is_empty() {
-        let Some((head, length)) = decode::read_head(bytes, to_head)? else { break };
-        bytes = &bytes[length..];
-        if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
-            interim(&head);
-        } else {
-            return Ok(Some((head, Bytes::copy_from_slice(bytes))));
-        }
-    }
-    *partial = bytes.to_vec();
-    Ok(None)
 }

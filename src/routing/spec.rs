@@ -213,6 +213,7 @@ pub struct SplitSpec {
 /// How exchanges with this agent's endpoints are carried out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExchangeSpec {
+    pub protocol: Protocol,
     pub host: HostPolicy,
     pub connect_timeout: Duration,
     /// From the request sent to the response head; `None`: no limit.
@@ -227,6 +228,7 @@ pub struct ExchangeSpec {
 impl Default for ExchangeSpec {
     fn default() -> Self {
         Self {
+            protocol: Protocol::Http1,
             host: HostPolicy::Pass,
             connect_timeout: Duration::from_secs(1),
             response_timeout: None,
@@ -235,6 +237,14 @@ impl Default for ExchangeSpec {
             max_request_body_bytes: 64 << 20,
         }
     }
+}
+
+/// What is spoken with the agent's endpoints, whatever its clients speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    Http1,
+    /// In cleartext, without being asked for (prior knowledge).
+    Http2,
 }
 
 /// What the agent sees as `Host`.

@@ -15,3 +15,4 @@ mod reload;
 mod rollback;
 mod store;
 mod tunnel;
+mod upstream_http2;

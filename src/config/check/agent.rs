@@ -17,8 +17,8 @@ use super::scope::Scope;
 use crate::control::model::AgentIntent;
 use crate::routing::ids::{AgentId, EnvironmentId, SegmentId, VersionId};
 use crate::routing::spec::{
-    AgentSpec, Attribute, Audience, BucketingSpec, CanaryShare, Condition, ExchangeSpec, HostPolicy, RouteSpec,
-    RuleSpec, Scheme, SegmentSpec, SplitSpec, StreamSpec, Test, VersionSpec,
+    AgentSpec, Attribute, Audience, BucketingSpec, CanaryShare, Condition, ExchangeSpec, HostPolicy, Protocol,
+    RouteSpec, RuleSpec, Scheme, SegmentSpec, SplitSpec, StreamSpec, Test, VersionSpec,
 };
 
 const MAX_VERSIONS: usize = 1_000;
@@ -42,7 +42,8 @@ pub(super) fn check(id: AgentId, agent: file::Agent, scope: &mut Scope<'_, '_>) 
     let deployment =
         deployment.map(|d| deployment::check(d, &id, environment, &versions, stable.as_ref(), &health, scope));
     let (deployment, share) = deployment.unzip();
-    let exchange = exchange(agent.host, agent.timeouts.unwrap_or_default(), agent.max_request_body, scope);
+    let protocol = agent.protocol.map(|Text(protocol)| protocol);
+    let exchange = exchange(protocol, agent.host, agent.timeouts.unwrap_or_default(), agent.max_request_body, scope);
     let spec = AgentSpec {
         id,
         environment: agent.environment.map_or_else(|| EnvironmentId::new(DEFAULT_ENVIRONMENT), |Text(e)| e),
@@ -265,6 +266,7 @@ pub(super) fn audience(include: Option<Vec<Text<SegmentId>>>, exclude: Option<Ve
 }
 
 fn exchange(
+    protocol: Option<Protocol>,
     host: Option<Text<HostPolicy>>,
     given: file::Timeouts,
     max_request_body: Option<Text<super::super::scalar::Bytes>>,
@@ -276,6 +278,7 @@ fn exchange(
     let default = ExchangeSpec::default();
     let response = given.response.map(|given| scope.duration("timeouts.response", Some(given), DAY, MS..=DAY));
     ExchangeSpec {
+        protocol: protocol.unwrap_or(default.protocol),
         host: host.map_or(default.host, |Text(host)| host),
         connect_timeout: scope.duration("timeouts.connect", given.connect, default.connect_timeout, MS..=5 * MINUTE),
         response_timeout: response,

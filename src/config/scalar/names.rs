@@ -9,7 +9,7 @@ use super::super::errors::shown;
 use super::{FromText, pattern};
 use crate::control::health::StatusRange;
 use crate::routing::ids::{AgentId, EnvironmentId, SegmentId, VersionId};
-use crate::routing::spec::{Attribute, EndpointAddress, HostPolicy, Scheme};
+use crate::routing::spec::{Attribute, EndpointAddress, HostPolicy, Protocol, Scheme};
 
 impl FromText for VersionId {
     const NAME: &'static str = "VersionName";
@@ -139,6 +139,21 @@ impl FromText for HeaderName {
     }
     fn schema() -> Schema {
         json_schema!({ "type": "string", "pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$" })
+    }
+}
+
+impl FromText for Protocol {
+    const NAME: &'static str = "Protocol";
+    const EXPECTED: &'static str = "`http1` or `http2`";
+    fn from_text(text: &str) -> Result<Self, String> {
+        match text {
+            "http1" => Ok(Self::Http1),
+            "http2" => Ok(Self::Http2),
+            _ => Err(format!("`{}` is no protocol; expected {}", shown(text), Self::EXPECTED)),
+        }
+    }
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "enum": ["http1", "http2"] })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Every file of config/ loads, and says what its comments say.
 
 use super::*;
+use crate::routing::spec::Protocol;
 
 fn example(name: &str) -> Config {
     let path = repository().join("config").join(name);
@@ -16,6 +17,7 @@ fn each_is_known_here() {
         "blue-green.yaml",
         "canary.yaml",
         "gated.yaml",
+        "grpc.yaml",
         "launchdarkly.yaml",
         "many-agents.yaml",
         "quickstart.yaml",
@@ -79,6 +81,13 @@ fn gated() {
         (QueryLimit::Above(0.05), 3, "tool calls that fail")
     );
     assert!(!query.query.contains('\n'));
+}
+
+#[test]
+fn grpc() {
+    let config = example("grpc.yaml");
+    let exchange = &config.agents[0].spec.exchange;
+    assert_eq!((exchange.protocol, exchange.pool_idle), (Protocol::Http2, Duration::from_secs(60)));
 }
 
 #[test]
