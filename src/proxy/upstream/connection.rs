@@ -90,7 +90,11 @@ impl Connection {
     /// A place for one more exchange.
     pub fn place(self: &Rc<Self>) -> Option<Place> {
         let streams = self.link.streams.get();
-        if streams >= MAX_STREAMS || streams >= self.sender.borrow().current_max_send_streams() || self.is_spent() {
+        if streams >= MAX_STREAMS {
+            return None;
+        }
+        let allowed = self.sender.borrow().current_max_send_streams();
+        if streams >= allowed || self.is_spent() {
             return None;
         }
         self.link.streams.set(streams + 1);
