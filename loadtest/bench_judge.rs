@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use pointsman::judge::{Feed, GuardSpec, GuardTest, Judge, Limit, Metric};
-use pointsman::telemetry::stats::{Exchange, Outcome, StatsRegistry, StatusClass, VersionLabels, VersionStats};
+use pointsman::telemetry::stats::{Exchange, Outcome, StatsRegistry, StatusClass, Usage, VersionLabels, VersionStats};
 
 const WORKERS: usize = 2;
 
@@ -46,9 +46,12 @@ impl Trial {
             let outcome =
                 if (self.looks + request).is_multiple_of(300) { Outcome::ServerError } else { Outcome::Success };
             let latency = Duration::from_millis(80 + request % 40);
+            let usage = Usage { input_tokens: Some(100), output_tokens: Some(400 + request % 200) };
             version.started(worker);
-            version
-                .ended(worker, &Exchange { outcome, class: StatusClass::Success, latency, first_byte: Some(latency) });
+            version.ended(
+                worker,
+                &Exchange { usage, ..Exchange::plain(outcome, StatusClass::Success, latency, Some(latency)) },
+            );
         }
         let now = Duration::from_millis(5 * self.looks);
         self.judge.observe(now, self.feeds.0.read(&self.canary), self.feeds.1.read(&self.stable));
@@ -56,21 +59,25 @@ impl Trial {
     }
 }
 
-fn guards() -> [(&'static str, Vec<GuardSpec>); 5] {
+fn guards() -> [(&'static str, Vec<GuardSpec>); 7] {
     let guard = |metric, test| GuardSpec { metric, test };
     let (window, confidence) = (Duration::from_secs(300), 0.999);
     let slow = Duration::from_secs(3);
     let windowed = |limit| GuardTest::Windowed { limit, window, min_requests: 50 };
-    let worse = |slower_than| GuardTest::WorseThanStable { margin: 0.01, slower_than, confidence };
+    let worse = |slower_than| GuardTest::WorseThanStable { margin: 0.01, slower_than, cap: None, confidence };
     let errors = guard(Metric::ErrorRate, windowed(Limit::Rate(0.05)));
     let latency = guard(Metric::LatencyP95, windowed(Limit::Duration(slow)));
-    let above = guard(Metric::ErrorRate, GuardTest::Above { limit: Limit::Rate(0.05), confidence });
+    let above = guard(Metric::ErrorRate, GuardTest::Above { limit: Limit::Rate(0.05), cap: None, confidence });
     let against = guard(Metric::ErrorRate, worse(None));
+    let (mean, cap) = (Limit::Mean(1_000.0), Some(4_000.0));
+    let worse_mean = GuardTest::WorseThanStable { margin: 200.0, slower_than: None, cap, confidence };
     [
         ("window", vec![errors]),
         ("above", vec![above]),
         ("worse than stable", vec![against]),
         ("latency window", vec![latency]),
+        ("mean above", vec![guard(Metric::OutputTokensMean, GuardTest::Above { limit: mean, cap, confidence })]),
+        ("mean worse than stable", vec![guard(Metric::OutputTokensMean, worse_mean)]),
         (
             "all four and latency against stable",
             vec![errors, latency, above, against, guard(Metric::TtfbP95, worse(Some(slow)))],

@@ -14,29 +14,34 @@
 //!
 //! What holds for all of them:
 //!
-//! - Every guard is a yes/no question to each request (failed? slower than the limit?).
+//! - A guard asks each request one question: yes or no (failed? slower than the limit?), or how much (tokens, cost).
+//! - A mean that is judged with a confidence has a cap, and each request counts up to it: `judge/scale.rs`. Its limit
+//!   is promised in full; what single requests take beyond the cap is not seen. A windowed mean has none.
+//! - Gaps between tokens are many in one stream and come and go together: they take a window, no confidence.
 //! - Missing data is [`Verdict::Hold`]: never a breach, never a pass.
 //! - A breach is latched: a later look cannot miss it. A deployment that goes on after one (an operator's
 //!   resume) takes a new [`Judge`], and with it a new allowance of false alarms.
-//! - A restarted process goes on with the evidence of the old one, from a [`Checkpoint`].
 //! - Memory is O(1) per anytime-valid guard, and bounded per window (`judge/window.rs`).
 //!
 //! Left out: what to do about a verdict (`control`), guards on outside figures, and cohorts. Requests are
 //! judged in the order in which they *end*. Where fast failures end long before slow successes, a canary's
 //! first outcomes would look worse than it is: so requests in flight count as good ones when their number
 //! reaches a new height. The other end is not corrected: when traffic stops at once, the slow requests end
-//! last, and a fixed limit on latency sees them in a row. A comparison with stable sees the same on both sides.
+//! last, and a fixed limit on latency, tokens or cost sees them in a row. A comparison with stable sees the same on
+//! both sides.
 
 mod against;
-mod checkpoint;
+mod answers;
 mod counts;
 mod evidence;
 mod explain;
 mod feed;
 mod guard;
 mod interval;
+mod mean;
 mod metric;
 mod reading;
+mod scale;
 pub mod simulate;
 #[cfg(test)]
 mod tests;
@@ -46,7 +51,6 @@ mod window;
 
 use std::time::Duration;
 
-pub use checkpoint::Checkpoint;
 pub use counts::{Counts, Tally};
 pub use feed::Feed;
 pub use guard::{GuardError, GuardSpec, GuardTest, Limit};
@@ -70,26 +74,6 @@ impl Judge {
             watches: guards.iter().map(|guard| Watch::new(*guard, canary, stable)).collect(),
             windows: Windows::new(guards, canary, now),
         }
-    }
-
-    /// Goes on from what another judge remembered (`judge/checkpoint.rs`); guards that it did not have begin afresh.
-    pub fn resume(
-        checkpoint: &Checkpoint,
-        guards: &[GuardSpec],
-        canary: &Counts,
-        stable: &Counts,
-        now: Duration,
-    ) -> Self {
-        let watch = |guard: &GuardSpec| match checkpoint.of(guard) {
-            Some(memory) => Watch::resume(*guard, memory, canary, stable),
-            None => Watch::new(*guard, canary, stable),
-        };
-        Self { watches: guards.iter().map(watch).collect(), windows: Windows::new(guards, canary, now) }
-    }
-
-    /// What to keep for [`Judge::resume`].
-    pub fn checkpoint(&self) -> Checkpoint {
-        Checkpoint { guards: self.watches.iter().map(Watch::memory).collect() }
     }
 
     /// Takes in the cumulative counts as of `now`. Nothing that came since the last look is lost,

@@ -18,7 +18,7 @@ use pointsman::routing::decide::decide;
 use pointsman::routing::ids::{AgentId, EnvironmentId, SegmentId, VersionId, Weight};
 use pointsman::routing::spec::*;
 use pointsman::routing::table::{Head, Reason, RoutingTable};
-use pointsman::telemetry::stats::{Exchange, Outcome, StatsRegistry, StatusClass, VersionLabels};
+use pointsman::telemetry::stats::{Exchange, Outcome, StatsRegistry, StatusClass, StreamEnd, Usage, VersionLabels};
 
 /// The system's allocator, which counts how often this thread asks it.
 struct Counting;
@@ -141,15 +141,18 @@ fn routing_and_deciding_allocate_nothing() {
     }
 }
 
-/// One of each kind, on errors and on latency.
-fn guards() -> [GuardSpec; 4] {
+/// One of each kind, on errors, on latency and on means.
+fn guards() -> [GuardSpec; 7] {
     let (limit, window) = (Limit::Duration(Duration::from_secs(3)), Duration::from_secs(60));
-    let confidence = 0.999;
+    let (mean, cap, confidence) = (Limit::Mean(1_000.0), Some(4_000.0), 0.999);
     [
         (Metric::ErrorRate, GuardTest::Windowed { limit: Limit::Rate(0.05), window, min_requests: 50 }),
         (Metric::LatencyP95, GuardTest::Windowed { limit, window, min_requests: 50 }),
-        (Metric::ErrorRate, GuardTest::Above { limit: Limit::Rate(0.05), confidence }),
-        (Metric::ErrorRate, GuardTest::WorseThanStable { margin: 0.01, slower_than: None, confidence }),
+        (Metric::ErrorRate, GuardTest::Above { limit: Limit::Rate(0.05), cap: None, confidence }),
+        (Metric::ErrorRate, GuardTest::WorseThanStable { margin: 0.01, slower_than: None, cap: None, confidence }),
+        (Metric::CostPerRequestMean, GuardTest::Windowed { limit: mean, window, min_requests: 50 }),
+        (Metric::OutputTokensMean, GuardTest::Above { limit: mean, cap, confidence }),
+        (Metric::OutputTokensMean, GuardTest::WorseThanStable { margin: 200.0, slower_than: None, cap, confidence }),
     ]
     .map(|(metric, test)| GuardSpec { metric, test })
 }
@@ -162,6 +165,8 @@ fn a_million_observations_allocate_nothing_once_the_windows_are_full() {
         canary.judged += 1;
         canary.errors += u64::from(number.is_multiple_of(200));
         canary.latency.record(Duration::from_millis(100 + number % 50));
+        canary.output_tokens.record_units(500 + number % 50);
+        stable.output_tokens.record_units(500 + number % 40);
         stable.judged += 19;
         stable.errors += u64::from(number.is_multiple_of(10));
         judge.observe(Duration::from_millis(10 * number), &canary, &stable);
@@ -184,7 +189,11 @@ fn a_look_at_live_counters_allocates_nothing() {
     let (mut of_canary, mut of_stable) = (Feed::of_canary(&guards()), Feed::of_stable(&guards()));
     let mut judge = Judge::new(&guards(), of_canary.read(&canary), of_stable.read(&stable), Duration::ZERO);
     let (latency, first_byte) = (Duration::from_millis(100), Some(Duration::from_millis(50)));
-    let end = Exchange::plain(Outcome::Success, StatusClass::Success, latency, first_byte);
+    let end = Exchange {
+        stream: Some(StreamEnd::Complete),
+        usage: Usage { input_tokens: Some(10), output_tokens: Some(500) },
+        ..Exchange::plain(Outcome::Success, StatusClass::Success, latency, first_byte)
+    };
     let mut look = |number: u64| {
         for version in [&canary, &stable] {
             version.started(0);

@@ -9,6 +9,7 @@ mod guard;
 mod health;
 mod query;
 mod scope;
+mod streams;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -24,7 +25,7 @@ use super::{AccessLogConfig, AdminConfig, Config, Limits, ListenerConfig, Secret
 use crate::control::model::DeploymentSpec;
 use crate::routing::compile::{Rejection, compile};
 use crate::routing::ids::{AgentId, EnvironmentId};
-use crate::routing::spec::{AgentSpec, Desired, DesiredAgent, Notes};
+use crate::routing::spec::{AgentSpec, Desired, DesiredAgent, Notes, Prices};
 use crate::telemetry::stats::StatsRegistry;
 use agent::Checked;
 use scope::Scope;
@@ -39,10 +40,12 @@ const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net:
 pub(super) fn config(mut root: Node, hash: Arc<str>, report: &mut Report) -> Option<Config> {
     let agents = decode_agents(&mut root, report);
     let at = root.at;
-    let file = without_agents(&mut root, |root| decode::<File>(root, "", at, report));
+    let mut file = without_agents(&mut root, |root| decode::<File>(root, "", at, report));
     let mut scope = Scope::of_file(&root, report);
 
-    let agents = check_agents(agents, &mut scope);
+    let prices = file.as_mut().and_then(|file| file.prices.take());
+    let prices = Arc::new(prices.map(|given| streams::prices(given, &mut scope)).unwrap_or_default());
+    let agents = check_agents(agents, &prices, &mut scope);
     check_table(&agents, &mut scope);
     let file = file?;
     check_presence(&file, &mut scope);
@@ -136,7 +139,7 @@ fn without_agents<T>(root: &mut Node, decode_rest: impl FnOnce(&mut Node) -> T) 
     rest
 }
 
-fn check_agents(agents: Vec<DecodedAgent>, scope: &mut Scope<'_, '_>) -> Vec<Checked> {
+fn check_agents(agents: Vec<DecodedAgent>, prices: &Arc<Prices>, scope: &mut Scope<'_, '_>) -> Vec<Checked> {
     if agents.len() > MAX_AGENTS {
         scope.error("agents", format!("{} agents; expected at most {MAX_AGENTS}", agents.len()));
         return Vec::new();
@@ -145,7 +148,7 @@ fn check_agents(agents: Vec<DecodedAgent>, scope: &mut Scope<'_, '_>) -> Vec<Che
     for (id, key, shape) in agents {
         let Some(shape) = shape else { continue };
         let mut scope = scope.agent(&id, key);
-        checked.extend(agent::check(id, shape, &mut scope));
+        checked.extend(agent::check(id, shape, prices, &mut scope));
     }
     checked
 }

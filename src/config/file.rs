@@ -9,13 +9,15 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
-use super::scalar::{Amount, Bytes, Fraction, Ordered, Text, Whole};
+use super::scalar::{Amount, Bytes, Fraction, ModelName, Number, Ordered, Text, Whole};
 use crate::routing::ids::{AgentId, EnvironmentId, SegmentId, VersionId, Weight};
 use crate::routing::spec::{Attribute, EndpointAddress, HostPolicy, Protocol, Scheme};
 
 mod outside;
+mod streams;
 
 pub(super) use outside::{HealthCheck, HttpCheck, Prometheus};
+pub(super) use streams::{Dialect, Encoded, Price, Streams};
 
 type Duration = Text<std::time::Duration>;
 
@@ -41,6 +43,9 @@ pub(super) struct File {
     pub(super) access_log: Option<AccessLog>,
     /// The server that guards with a `query` ask.
     pub(super) prometheus: Option<Prometheus>,
+    /// What a million tokens cost, by the model's name as answers tell it; `gpt-5*` is for all that begin so, and
+    /// `default` for all others. The exact name counts first, then the longest that fits.
+    pub(super) prices: Option<Ordered<ModelName, Price>>,
     /// The agents by name.
     #[schemars(required)]
     pub(super) agents: Option<Ordered<AgentId, Agent>>,
@@ -136,6 +141,8 @@ pub(super) struct Agent {
     pub(super) host: Option<Text<HostPolicy>>,
     /// How long the phases of an exchange with the agent may take.
     pub(super) timeouts: Option<Timeouts>,
+    /// How its answers are read as they pass.
+    pub(super) streams: Option<Streams>,
     /// A larger request body gets 413. Default: 64MiB.
     pub(super) max_request_body: Option<Text<Bytes>>,
 }
@@ -380,7 +387,7 @@ pub(super) struct Guard {
     /// PromQL that gives one number; `{{agent}}`, `{{version}}`, `{{stable}}`, `{{environment}}` and `{{interval}}`
     /// are filled in.
     pub(super) query: Option<Text<String>>,
-    /// Breach above this: a share for `error_rate`, a duration for latencies, any number for a `query`.
+    /// Breach above this: a share for error rates, a duration for times, a number for means and for a `query`.
     pub(super) above: Option<Text<Amount>>,
     /// Breach below this. Only with `query`.
     pub(super) below: Option<Text<Amount>>,
@@ -396,10 +403,13 @@ pub(super) struct Guard {
     /// Fewer requests in the window say nothing. Default: 50. Not together with `confidence`.
     #[schemars(range(min = 1))]
     pub(super) min_requests: Option<Whole>,
-    /// Breach when the rate is above stable's by more than this. Needs `confidence`.
-    pub(super) worse_than_stable_by: Option<Text<Fraction>>,
+    /// Breach when the rate is above stable's by more than this share, or the mean by more than this number. Needs
+    /// `confidence`.
+    pub(super) worse_than_stable_by: Option<Text<Amount>>,
     /// For a latency metric compared with stable: what counts as slow.
     pub(super) slower_than: Option<Duration>,
+    /// For a mean with `confidence`: the most that one request counts. Default: four times `above`.
+    pub(super) cap: Option<Text<Number>>,
     /// Judge after every request; the chance of ever blaming a good version stays below the rest to 100%.
     pub(super) confidence: Option<Text<Fraction>>,
 }
@@ -416,6 +426,16 @@ pub(super) enum Metric {
     LatencyP99,
     /// Time to the first byte.
     TtfbP95,
+    /// Time to the first event of a stream that has content.
+    TtftP95,
+    /// Time between one such event and the next. Takes no `confidence`.
+    InterTokenP95,
+    /// Tokens of the answers that tell them.
+    OutputTokensMean,
+    /// In the currency of `prices`, of the answers whose model has a price there.
+    CostPerRequestMean,
+    /// Share of the streams that failed: an error within, cut short or stalled.
+    StreamErrorRate,
 }
 
 /// How long the phases of an exchange with the agent may take.

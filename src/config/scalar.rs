@@ -10,8 +10,8 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 mod names;
 mod units;
 
-pub(super) use names::PrometheusUrl;
-pub(super) use units::{Amount, Bytes, Fraction};
+pub(super) use names::{ModelName, PrometheusUrl};
+pub(super) use units::{Amount, Bytes, Fraction, Number};
 
 /// A value that is written as one word.
 pub(super) trait FromText: Sized {

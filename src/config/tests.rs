@@ -11,7 +11,8 @@ use crate::control::model::{OnBreach, Strategy};
 use crate::control::prometheus::QueryLimit;
 use crate::judge::{GuardTest, Limit};
 use crate::routing::ids::Weight;
-use crate::routing::spec::{Attribute, EndpointAddress, HostPolicy, Scheme};
+use crate::routing::spec::{Attribute, Dialect, Encoded, EndpointAddress, HostPolicy, Scheme, StreamSpec};
+use crate::telemetry::stats::Usage;
 
 mod examples;
 mod golden;

@@ -17,7 +17,7 @@ use super::service::Means;
 use crate::judge::{Counts, Feed, GuardSpec, GuardTest, Judge, Reading};
 use crate::routing::ids::VersionId;
 use crate::routing::spec::AgentSpec;
-use crate::telemetry::stats::{Totals, VersionLabels, VersionStats};
+use crate::telemetry::stats::{Histograms, Totals, VersionLabels, VersionStats};
 
 /// A judge's part in the chance of a false alarm that a guard's confidence leaves for the whole deployment.
 ///
@@ -96,8 +96,7 @@ impl Watch {
             })
         };
         let (canary, stable) = (stats(&deployment.spec.version), stats(&agent.stable));
-        let (canary_totals, guards) = (canary.totals(), deployment.spec.guards.clone());
-        let before = cost_in(&canary_totals);
+        let (before, guards) = (cost_of(&canary), deployment.spec.guards.clone());
         let mut feeds = (Feed::of_canary(&guards), Feed::of_stable(&guards));
         let judge = allowance.judge(&guards, feeds.0.read(&canary), feeds.1.read(&stable), Duration::ZERO);
         canary.set_guarded(!guards.is_empty());
@@ -178,11 +177,7 @@ impl Watch {
 
     /// What the trial has cost until now.
     pub fn cost(&self) -> Cost {
-        let now = cost_in(&self.canary.totals());
-        Cost {
-            requests: now.requests.saturating_sub(self.before.requests),
-            errors: now.errors.saturating_sub(self.before.errors),
-        }
+        cost_of(&self.canary).since(&self.before)
     }
 }
 
@@ -192,8 +187,19 @@ impl Drop for Watch {
     }
 }
 
-fn cost_in(totals: &Totals) -> Cost {
-    Cost { requests: totals.started, errors: totals.errors() }
+fn cost_of(version: &VersionStats) -> Cost {
+    let mut totals = Totals::default();
+    version.read(&mut totals, Histograms::default());
+    let streams = &totals.streams;
+    Cost {
+        requests: totals.started,
+        errors: totals.errors(),
+        streams: streams.judged(),
+        stream_errors: streams.errors(),
+        input_tokens: streams.input_tokens,
+        output_tokens: streams.output_tokens,
+        nanos: streams.cost_nanos,
+    }
 }
 
 #[cfg(test)]
@@ -213,7 +219,7 @@ mod tests {
 
     #[test]
     fn an_allowance_is_a_part_of_what_the_confidence_leaves() {
-        let test = GuardTest::Above { limit: Limit::Rate(0.05), confidence: 0.999 };
+        let test = GuardTest::Above { limit: Limit::Rate(0.05), cap: None, confidence: 0.999 };
         let guard = GuardSpec { metric: Metric::ErrorRate, test };
         let GuardTest::Above { confidence, .. } = Allowance::of_run(2).of(&guard).test else { panic!("the same test") };
         assert!((1.0 - confidence - 0.001 * 0.125 * 0.75).abs() < 1e-12, "{confidence}");

@@ -51,11 +51,10 @@
 
 mod factors;
 
-use serde::{Deserialize, Serialize};
-
+use super::answers::{Answers, Sum, Worth};
 use super::evidence::{Evidence, Odds, share_of_threshold, threshold};
-use super::{Tally, interval};
-use factors::{NULL_RATE_MAX, block_factors};
+use super::interval;
+use factors::{NULL_RATE_MAX, Sides, block_factors};
 
 /// A block is judged with this many canary requests even if few of stable came with them.
 const CANARY_MAX: u64 = 8;
@@ -74,32 +73,31 @@ const SILENCE_NATS: f64 = 16.0;
 
 /// An anytime-valid test of the canary against stable.
 #[derive(Clone, Debug)]
-pub(super) struct AgainstTest {
+pub(super) struct AgainstTest<const L: usize> {
     margin: f64,
     alpha: f64,
-    memory: Memory,
-    /// Whether stable is silent, and what the canary is tested against meanwhile.
-    silence: Option<Reference>,
-}
-
-/// All that the test remembers of the past.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Memory {
+    /// What an answer of the canary is worth, and what one of stable.
+    worth: (Worth<L>, Worth<L>),
     blocks: Evidence,
-    block: Block,
+    block: Block<L>,
     expected: Expected,
     ratio: Ratio,
     alone: Evidence,
     /// All that is known of stable.
-    history: Tally,
+    history: Sum,
     judged: u64,
+    /// Whether stable is silent, and what the canary is tested against meanwhile.
+    silence: Option<Reference<L>>,
 }
 
-impl Memory {
+impl<const L: usize> AgainstTest<L> {
     /// `history` is what stable did before; it shapes expectations only.
-    pub(super) fn of(history: Tally) -> Self {
+    pub(super) fn new(margin: f64, confidence: f64, worth: (Worth<L>, Worth<L>), history: &Answers<L>) -> Self {
+        let history = history.sum(&worth.1);
         Self {
+            margin: margin.max(0.0),
+            alpha: (1.0 - confidence).clamp(1e-12, 1.0),
+            worth,
             blocks: Evidence::new(),
             block: Block::default(),
             expected: Expected::from(history),
@@ -107,36 +105,29 @@ impl Memory {
             alone: Evidence::new(),
             history,
             judged: 0,
+            silence: None,
         }
-    }
-}
-
-impl AgainstTest {
-    pub(super) fn new(margin: f64, confidence: f64, memory: Memory) -> Self {
-        Self { margin: margin.max(0.0), alpha: (1.0 - confidence).clamp(1e-12, 1.0), memory, silence: None }
-    }
-
-    pub(super) fn memory(&self) -> Memory {
-        self.memory.clone()
     }
 
     /// Takes in what ended since the last look.
-    pub(super) fn take(&mut self, canary: Tally, stable: Tally) {
-        if stable.requests > 0 {
+    pub(super) fn take(&mut self, canary: &Answers<L>, stable: &Answers<L>) {
+        if stable.requests() > 0 {
             self.silence = None;
-            self.memory.history = self.memory.history.plus(stable);
-            let forgotten = self.memory.block.add_stable(stable);
-            self.memory.expected.take(forgotten);
+            self.history = self.history.plus(stable.sum(&self.worth.1));
+            if let Some(forgotten) = self.block.add_stable(stable) {
+                self.expected.take(forgotten.sum(&self.worth.1));
+            }
         }
-        self.memory.block.canary = self.memory.block.canary.plus(canary);
-        if self.memory.block.canary.requests == 0 {
+        self.block.canary = self.block.canary.plus(canary);
+        let waiting = self.block.canary.requests();
+        if waiting == 0 {
             return;
         }
-        if self.memory.block.stable().requests > 0 {
-            if self.memory.block.is_ready(&self.memory.ratio) {
+        if self.block.stable().requests() > 0 {
+            if self.block.is_ready(&self.ratio) {
                 self.judge_block();
             }
-        } else if self.silence.is_some() || self.memory.block.canary.requests as f64 >= self.memory.ratio.patience() {
+        } else if self.silence.is_some() || waiting as f64 >= self.ratio.patience() {
             self.judge_alone();
         }
     }
@@ -148,10 +139,7 @@ impl AgainstTest {
     /// Of the test in blocks and of that without stable, each with its threshold.
     fn values(&self) -> [(f64, f64); 2] {
         let confidence = 1.0 - self.alpha;
-        [
-            (self.memory.blocks.value(), threshold(confidence, 2.0)),
-            (self.memory.alone.value(), threshold(confidence, 4.0)),
-        ]
+        [(self.blocks.value(), threshold(confidence, 2.0)), (self.alone.value(), threshold(confidence, 4.0))]
     }
 
     /// From 0 to 1, on the logarithm's scale; a breach at 1.
@@ -162,92 +150,89 @@ impl AgainstTest {
 
     /// Canary requests that were compared with something.
     pub(super) fn judged(&self) -> u64 {
-        self.memory.judged
+        self.judged
     }
 
     /// How many requests of stable come with `canary` requests, as has been usual; none while it is silent.
     pub(super) fn usual_stable(&self, canary: u64) -> u64 {
-        if self.silence.is_some() { 0 } else { (self.memory.ratio.stable_per_canary() * canary as f64).ceil() as u64 }
+        if self.silence.is_some() { 0 } else { (self.ratio.stable_per_canary() * canary as f64).ceil() as u64 }
     }
 
     fn judge_block(&mut self) {
-        let block = std::mem::take(&mut self.memory.block);
+        let block = std::mem::take(&mut self.block);
         let (canary, stable) = (block.canary, block.stable());
-        let factors = block_factors(self.memory.expected.rate(), self.margin, canary, stable);
-        self.memory.blocks.take(canary, &factors);
-        self.memory.expected.take(stable);
-        self.memory.ratio.take(canary.requests, stable.requests);
-        self.memory.judged = self.memory.judged.saturating_add(canary.requests);
+        let sides = Sides { canary: (&canary, &self.worth.0), stable: (&stable, &self.worth.1) };
+        let factors = block_factors(self.expected.rate(), self.margin, &sides);
+        self.blocks.take(canary.halves(&self.worth.0), &factors);
+        self.expected.take(stable.sum(&self.worth.1));
+        self.ratio.take(canary.requests(), stable.requests());
+        self.judged = self.judged.saturating_add(canary.requests());
     }
 
     fn judge_alone(&mut self) {
-        let canary = std::mem::take(&mut self.memory.block).canary;
-        let (history, margin, alpha) = (self.memory.history, self.margin, self.alpha / 4.0);
-        let reference = self.silence.get_or_insert_with(|| Reference::of(history, margin, alpha));
-        let Some(odds) = &reference.odds else { return };
-        self.memory.alone.take(canary, &odds.log_factors(canary));
-        self.memory.judged = self.memory.judged.saturating_add(canary.requests);
+        let canary = std::mem::take(&mut self.block).canary;
+        let (history, margin, alpha) = (self.history, self.margin, self.alpha / 4.0);
+        let worth = &self.worth.0;
+        let reference = self.silence.get_or_insert_with(|| Reference::of(history, margin, alpha, worth));
+        let Some(odds) = &reference.0 else { return };
+        self.alone.take(canary.halves(worth), &odds.log_factors(&canary));
+        self.judged = self.judged.saturating_add(canary.requests());
     }
 }
 
 /// What the canary is held against while stable is silent; no odds where too little is known of stable.
 #[derive(Clone, Debug)]
-struct Reference {
-    odds: Option<Odds>,
-}
+struct Reference<const L: usize>(Option<Box<Odds<L>>>);
 
-impl Reference {
-    fn of(history: Tally, margin: f64, alpha: f64) -> Self {
+impl<const L: usize> Reference<L> {
+    fn of(history: Sum, margin: f64, alpha: f64, worth: &Worth<L>) -> Self {
         let null_rate = interval::anytime(history, alpha).1 + margin;
-        Self { odds: (null_rate <= NULL_RATE_MAX).then(|| Odds::against(null_rate)) }
+        Self((null_rate <= NULL_RATE_MAX).then(|| Odds::against(null_rate, worth).into()))
     }
 }
 
 /// What waits to be compared.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Block {
-    canary: Tally,
-    stable_before: Tally,
-    stable_recent: Tally,
+#[derive(Clone, Debug, Default)]
+struct Block<const L: usize> {
+    canary: Answers<L>,
+    stable_before: Answers<L>,
+    stable_recent: Answers<L>,
 }
 
-impl Block {
-    fn stable(&self) -> Tally {
-        self.stable_before.plus(self.stable_recent)
+impl<const L: usize> Block<L> {
+    fn stable(&self) -> Answers<L> {
+        self.stable_before.plus(&self.stable_recent)
     }
 
     /// Returns what was forgotten: requests of stable too long before any of the canary.
-    fn add_stable(&mut self, stable: Tally) -> Tally {
-        let mut forgotten = Tally::default();
-        if self.canary.requests == 0 && self.stable_recent.requests >= STABLE_KEPT {
-            forgotten = std::mem::replace(&mut self.stable_before, std::mem::take(&mut self.stable_recent));
-        }
+    fn add_stable(&mut self, stable: &Answers<L>) -> Option<Answers<L>> {
+        let full = self.canary.requests() == 0 && self.stable_recent.requests() >= STABLE_KEPT;
+        let forgotten =
+            full.then(|| std::mem::replace(&mut self.stable_before, std::mem::take(&mut self.stable_recent)));
         self.stable_recent = self.stable_recent.plus(stable);
         forgotten
     }
 
     /// Looks at the numbers of requests only.
     fn is_ready(&self, ratio: &Ratio) -> bool {
-        let (canary, stable) = (self.canary.requests, self.stable().requests);
+        let (canary, stable) = (self.canary.requests(), self.stable().requests());
         canary >= CANARY_MAX || 2.0 * stable as f64 >= ratio.stable_per_canary() * canary as f64
     }
 }
 
 /// Stable's rate as its recent past leads one to expect it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Expected(Tally);
+#[derive(Clone, Debug)]
+struct Expected(Sum);
 
-impl From<Tally> for Expected {
-    fn from(history: Tally) -> Self {
-        let scale = (EXPECTED_MAX as f64 / history.requests.max(1) as f64).min(1.0);
-        let scaled = |count: u64| (count as f64 * scale).round() as u64;
-        Self(Tally::new(scaled(history.requests), scaled(history.bad)))
+impl From<Sum> for Expected {
+    fn from(history: Sum) -> Self {
+        let requests = history.requests.min(EXPECTED_MAX);
+        Self(Sum { requests, total: history.mean() * requests as f64 })
     }
 }
 
 impl Expected {
-    fn take(&mut self, stable: Tally) {
+    fn take(&mut self, stable: Sum) {
         self.0 = self.0.plus(stable);
         while self.0.requests > EXPECTED_MAX {
             self.0 = self.0.halved();
@@ -256,12 +241,12 @@ impl Expected {
 
     /// 5 % while nothing is known; never 0.
     fn rate(&self) -> f64 {
-        (self.0.bad as f64 + 0.5) / (self.0.requests as f64 + 10.0)
+        (self.0.total + 0.5) / (self.0.requests as f64 + 10.0)
     }
 }
 
 /// How many requests of stable usually come to one of the canary.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 struct Ratio {
     stable: f64,
     canary: f64,
@@ -291,41 +276,47 @@ impl Ratio {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Tally;
+    use super::super::answers::YES_NO;
     use super::*;
+
+    fn against(history: Tally) -> AgainstTest<2> {
+        AgainstTest::new(0.01, 0.999, (YES_NO, YES_NO), &history.into())
+    }
 
     #[test]
     fn a_canary_waits_for_stable_and_is_judged_alone_only_after_an_unusual_silence() {
-        let mut test = AgainstTest::new(0.01, 0.999, Memory::of(Tally::new(100_000, 500)));
+        let mut test = against(Tally::new(100_000, 500));
         for _ in 0..100 {
-            test.take(Tally::new(1, 0), Tally::new(3, 0));
+            test.take(&Tally::new(1, 0).into(), &Tally::new(3, 0).into());
         }
         assert_eq!(test.judged(), 100);
         let mut alone = 0;
         while test.judged() == 100 {
-            test.take(Tally::new(1, 0), Tally::default());
+            test.take(&Tally::new(1, 0).into(), &Tally::default().into());
             alone += 1;
         }
         assert!((17..40).contains(&alone), "{alone}");
         assert_eq!(test.judged(), 100 + alone);
-        test.take(Tally::new(1, 0), Tally::new(3, 0));
+        test.take(&Tally::new(1, 0).into(), &Tally::new(3, 0).into());
         assert!(test.silence.is_none());
     }
 
     #[test]
     fn with_no_word_of_stable_ever_nothing_is_judged() {
-        let mut test = AgainstTest::new(0.01, 0.999, Memory::of(Tally::default()));
+        let mut test = against(Tally::default());
         for _ in 0..1_000 {
-            test.take(Tally::new(1, 1), Tally::default());
+            test.take(&Tally::new(1, 1).into(), &Tally::default().into());
         }
         assert_eq!((test.judged(), test.evidence()), (0, 0.0));
     }
 
     #[test]
     fn stable_that_waits_for_a_canary_is_bounded() {
-        let mut test = AgainstTest::new(0.01, 0.999, Memory::of(Tally::default()));
+        let mut test = against(Tally::default());
         for _ in 0..100_000 {
-            test.take(Tally::default(), Tally::new(1, 0));
+            test.take(&Tally::default().into(), &Tally::new(1, 0).into());
         }
-        assert!(test.memory.block.stable().requests <= 2 * STABLE_KEPT);
+        assert!(test.block.stable().requests() <= 2 * STABLE_KEPT);
     }
 }

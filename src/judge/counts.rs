@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use super::metric::Figure;
+use super::scale::CAP_MAX;
 use super::{GuardSpec, GuardTest, Limit, Metric};
 use crate::telemetry::stats::{Distribution, Totals};
 
@@ -15,12 +14,24 @@ pub struct Counts {
     pub judged: u64,
     /// Those of them that the version is to blame for.
     pub errors: u64,
+    /// Streams whose end says something of the version.
+    pub streams: u64,
+    /// Those of them that failed: an error within, cut short, stalled.
+    pub stream_errors: u64,
     /// Just now; not cumulative.
     pub in_flight: u64,
     /// To the last byte, of the judged.
     pub latency: Distribution,
     /// To the response head, of the judged that had one.
     pub first_byte: Distribution,
+    /// To the first event with content, of the judged that had one.
+    pub first_token: Distribution,
+    /// Between one event with content and the next.
+    pub between_tokens: Distribution,
+    /// Of each of the judged that told them.
+    pub output_tokens: Distribution,
+    /// Of each of the judged whose cost is known, in millionths of the currency.
+    pub cost: Distribution,
 }
 
 impl From<Totals> for Counts {
@@ -28,15 +39,21 @@ impl From<Totals> for Counts {
         Self {
             judged: totals.judged(),
             errors: totals.errors(),
+            streams: totals.streams.judged(),
+            stream_errors: totals.streams.errors(),
             in_flight: totals.in_flight(),
             latency: totals.latency,
             first_byte: totals.first_byte,
+            first_token: totals.streams.first_token,
+            between_tokens: totals.streams.between_tokens,
+            output_tokens: totals.streams.output,
+            cost: totals.streams.cost,
         }
     }
 }
 
 /// The answers to a yes/no question: of `requests`, `bad` said yes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     pub requests: u64,
     /// Never more than `requests`.
@@ -65,48 +82,113 @@ impl Tally {
     pub fn plus(self, other: Self) -> Self {
         Self::new(self.requests.saturating_add(other.requests), self.bad.saturating_add(other.bad))
     }
-
-    /// The same share over half as many, so that running figures forget.
-    pub fn halved(self) -> Self {
-        Self::new(self.requests / 2, self.bad / 2)
-    }
 }
 
-/// A yes/no question whose answers are counted as such. Another one (a broken stream, a refused tool) is a variant
+/// A yes/no question whose answers are counted as such. Another one (a refused tool) is a variant
 /// here with its count in [`Counts`] and a name in `judge/metric.rs`; windows and tests take it as it comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Share {
     Failed,
+    StreamFailed,
 }
 
 impl Share {
     pub(super) fn of(self, counts: &Counts) -> Tally {
         match self {
             Self::Failed => Tally::new(counts.judged, counts.errors),
+            Self::StreamFailed => Tally::new(counts.streams, counts.stream_errors),
         }
     }
 
-    /// What a yes is called in a sentence: "3 of 100 requests …".
-    pub(super) fn as_words(self) -> &'static str {
+    /// What it is asked of, and what a yes is called, in a sentence: "3 of 100 requests failed".
+    pub(super) fn as_words(self) -> (&'static str, &'static str) {
         match self {
-            Self::Failed => "failed",
+            Self::Failed => ("requests", "failed"),
+            Self::StreamFailed => ("streams", "failed"),
         }
     }
 }
 
-/// Which histogram a latency metric reads.
+/// Which histogram of times a metric reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Timing {
     Total,
     FirstByte,
+    FirstToken,
+    BetweenTokens,
 }
 
 impl Timing {
-    pub(super) fn of(metric: Metric) -> Option<Self> {
-        match metric.figure() {
-            Figure::Share(_) => None,
-            Figure::Quantile(timing, _) => Some(timing),
+    pub(super) const ALL: [Self; 4] = [Self::Total, Self::FirstByte, Self::FirstToken, Self::BetweenTokens];
+
+    pub(super) fn of(self, counts: &Counts) -> &Distribution {
+        match self {
+            Self::Total => &counts.latency,
+            Self::FirstByte => &counts.first_byte,
+            Self::FirstToken => &counts.first_token,
+            Self::BetweenTokens => &counts.between_tokens,
         }
+    }
+}
+
+/// What is counted in each request, and which histogram has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Amount {
+    OutputTokens,
+    Cost,
+}
+
+impl Amount {
+    pub(super) const ALL: [Self; 2] = [Self::OutputTokens, Self::Cost];
+
+    pub(super) fn of(self, counts: &Counts) -> &Distribution {
+        match self {
+            Self::OutputTokens => &counts.output_tokens,
+            Self::Cost => &counts.cost,
+        }
+    }
+
+    /// How many of the histogram's units make one of the metric's.
+    pub(super) fn per_unit(self) -> f64 {
+        match self {
+            Self::OutputTokens => 1.0,
+            Self::Cost => 1e6,
+        }
+    }
+
+    /// In the histogram's units, rounded up: in the version's favour.
+    pub(super) fn in_units(self, amount: f64) -> u64 {
+        (amount * self.per_unit()).ceil() as u64
+    }
+
+    /// In the metric's unit.
+    pub(super) fn cap_max(self) -> f64 {
+        CAP_MAX as f64 / self.per_unit()
+    }
+}
+
+/// What a number of requests came to together, in the histogram's units.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Total {
+    pub(super) requests: u64,
+    pub(super) amount: u64,
+}
+
+impl Total {
+    pub(super) fn of(amounts: &Distribution) -> Self {
+        Self { requests: amounts.count(), amount: amounts.sum }
+    }
+
+    /// What came since `earlier`. Counts that ran back give nothing.
+    pub(super) fn since(self, earlier: Self) -> Self {
+        Self {
+            requests: self.requests.saturating_sub(earlier.requests),
+            amount: self.amount.saturating_sub(earlier.amount),
+        }
+    }
+
+    pub(super) fn mean(self) -> Option<f64> {
+        (self.requests > 0).then(|| self.amount as f64 / self.requests as f64)
     }
 }
 
@@ -116,35 +198,53 @@ pub(super) enum Question {
     Share(Share),
     /// To the histogram's precision, in the version's favour: up to 6 % above the limit is not yet slower.
     SlowerThan(Timing, Duration),
+    /// Likewise, in the histogram's units. It does not decide: a guard on a mean shows it, and counts by it.
+    MoreThan(Amount, u64),
 }
 
 impl Question {
     /// A latency guard without a duration (the configuration refuses it) finds nothing slow.
     pub(super) fn of(guard: &GuardSpec) -> Self {
-        let timing = match guard.metric.figure() {
-            Figure::Share(share) => return Self::Share(share),
-            Figure::Quantile(timing, _) => timing,
-        };
-        let limit = match guard.test {
-            GuardTest::Windowed { limit: Limit::Duration(limit), .. }
-            | GuardTest::Above { limit: Limit::Duration(limit), .. }
-            | GuardTest::WorseThanStable { slower_than: Some(limit), .. } => limit,
-            _ => Duration::MAX,
-        };
-        Self::SlowerThan(timing, limit)
+        match guard.metric.figure() {
+            Figure::Share(share) => Self::Share(share),
+            Figure::Quantile(timing, _) => Self::SlowerThan(timing, slow(guard)),
+            Figure::Mean(amount) => Self::MoreThan(amount, amount.in_units(much(guard))),
+        }
     }
 
     pub(super) fn ask(self, counts: &Counts) -> Tally {
         match self {
             Self::Share(share) => share.of(counts),
-            Self::SlowerThan(Timing::Total, limit) => slower(&counts.latency, limit),
-            Self::SlowerThan(Timing::FirstByte, limit) => slower(&counts.first_byte, limit),
+            Self::SlowerThan(timing, limit) => {
+                let times = timing.of(counts);
+                Tally::new(times.count(), times.above(limit))
+            }
+            Self::MoreThan(amount, limit) => {
+                let amounts = amount.of(counts);
+                Tally::new(amounts.count(), amounts.above_units(limit))
+            }
         }
     }
 }
 
-fn slower(times: &Distribution, limit: Duration) -> Tally {
-    Tally::new(times.count(), times.above(limit))
+fn slow(guard: &GuardSpec) -> Duration {
+    match guard.test {
+        GuardTest::Windowed { limit: Limit::Duration(limit), .. }
+        | GuardTest::Above { limit: Limit::Duration(limit), .. }
+        | GuardTest::WorseThanStable { slower_than: Some(limit), .. } => limit,
+        _ => Duration::MAX,
+    }
+}
+
+/// The limit, or the cap where there is none.
+fn much(guard: &GuardSpec) -> f64 {
+    match guard.test {
+        GuardTest::Windowed { limit: Limit::Mean(limit), .. } | GuardTest::Above { limit: Limit::Mean(limit), .. } => {
+            limit
+        }
+        GuardTest::WorseThanStable { cap: Some(cap), .. } => cap,
+        _ => f64::MAX,
+    }
 }
 
 /// The share of bad answers that a guard with a limit allows: the limit itself, or 1 − quantile.
@@ -153,7 +253,7 @@ pub(super) fn allowed_share(metric: Metric, limit: Limit) -> f64 {
         (Some(quantile), _) => 1.0 - quantile,
         (None, Limit::Rate(rate)) => rate,
         // The configuration refuses it; nothing is above the whole.
-        (None, Limit::Duration(_)) => 1.0,
+        (None, Limit::Duration(_) | Limit::Mean(_)) => 1.0,
     }
 }
 

@@ -28,13 +28,16 @@
 //! by the clock or the caller's wake-up, that is, at a stopping time, where a supermartingale is one still.
 //! So Ville's inequality holds for the values at the looks. Batches of one are the full mixture.
 //!
+//! **Amounts.** An answer need not be yes or no: the factor x·p₁/p₀ + (1−x)·(1−p₁)/(1−p₀) has mean at most 1 for
+//! every x in 0..=1 whose mean is at most p₀. `judge/scale.rs` makes such answers of tokens and costs. For them the
+//! "bad" requests that the second clock counts are those worth more than half of the cap.
+//!
 //! **Alternatives.** Five, spread over the log-odds between p₀ and 95 %: a defect between two of them costs a
 //! few per cent of the growth. What grows beyond 10³⁰⁰ is a breach since long and stands there; what falls below
 //! 10⁻³⁰⁰ is lost, which errs on the canary's side. O(1) memory and time per look.
 
-use serde::{Deserialize, Serialize};
-
 use super::Tally;
+use super::answers::{Answers, Worth};
 
 /// How many alternatives are mixed.
 pub(super) const ALTERNATIVES: usize = 5;
@@ -61,8 +64,7 @@ const MIDDLE: usize = 2;
 const SUM_MAX: f64 = 1e300;
 
 /// A mixture over starting moments and alternatives.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug)]
 pub(super) struct Evidence {
     /// Per alternative, Σₛ wₛ · Π(factors since s) of its share of the weight.
     sums: LogFactors,
@@ -122,45 +124,52 @@ pub(super) fn within_margin(rate: f64) -> f64 {
     rate.clamp(MARGIN_OF_RATES, 1.0 - MARGIN_OF_RATES)
 }
 
-/// The logarithms of one bad and of one good request's factors against a fixed null rate.
-#[derive(Clone, Debug)]
-pub(super) struct Odds {
-    bad: LogFactors,
-    good: LogFactors,
+/// ln of the factor of an answer worth `x`, for one rate over another.
+pub(super) fn log_factor(x: f64, at: f64, over: f64) -> f64 {
+    (x * (at / over) + (1.0 - x) * ((1.0 - at) / (1.0 - over))).ln()
 }
 
-impl Odds {
-    pub(super) fn against(null_rate: f64) -> Self {
+/// The logarithms of the factors of an answer of each level against a fixed null rate.
+#[derive(Clone, Debug)]
+pub(super) struct Odds<const L: usize>([LogFactors; L]);
+
+impl<const L: usize> Odds<L> {
+    pub(super) fn against(null_rate: f64, worth: &Worth<L>) -> Self {
         let null_rate = within_margin(null_rate);
         let alternatives = alternatives(null_rate);
-        Self {
-            bad: alternatives.map(|p| (p / null_rate).ln()),
-            good: alternatives.map(|p| ((1.0 - p) / (1.0 - null_rate)).ln()),
-        }
+        Self(worth.map(|x| alternatives.map(|p| log_factor(x, p, null_rate))))
     }
 
-    pub(super) fn log_factors(&self, batch: Tally) -> LogFactors {
-        let (bad, good) = (batch.bad as f64, batch.good() as f64);
-        std::array::from_fn(|k| bad * self.bad[k] + good * self.good[k])
+    pub(super) fn log_factors(&self, batch: &Answers<L>) -> LogFactors {
+        let mut sums = [0.0; ALTERNATIVES];
+        for (level, requests) in batch.iter() {
+            for (sum, log_factor) in sums.iter_mut().zip(&self.0[level]) {
+                *sum += requests as f64 * log_factor;
+            }
+        }
+        sums
     }
 }
 
 /// An anytime-valid test of a fixed limit.
 #[derive(Clone, Debug)]
-pub(super) struct AboveTest {
-    odds: Odds,
+pub(super) struct AboveTest<const L: usize> {
+    worth: Worth<L>,
+    odds: Odds<L>,
     evidence: Evidence,
     threshold: f64,
 }
 
-impl AboveTest {
-    pub(super) fn new(null_rate: f64, confidence: f64, evidence: Evidence) -> Self {
-        Self { odds: Odds::against(null_rate), evidence, threshold: threshold(confidence, 1.0) }
+impl<const L: usize> AboveTest<L> {
+    pub(super) fn new(null_rate: f64, confidence: f64, worth: Worth<L>) -> Self {
+        let odds = Odds::against(null_rate, &worth);
+        Self { worth, odds, evidence: Evidence::new(), threshold: threshold(confidence, 1.0) }
     }
 
-    pub(super) fn take(&mut self, batch: Tally) {
-        if batch.requests > 0 {
-            self.evidence.take(batch, &self.odds.log_factors(batch));
+    pub(super) fn take(&mut self, batch: &Answers<L>) {
+        let halves = batch.halves(&self.worth);
+        if halves.requests > 0 {
+            self.evidence.take(halves, &self.odds.log_factors(batch));
         }
     }
 
@@ -171,10 +180,6 @@ impl AboveTest {
     /// From 0 to 1, on the logarithm's scale; a breach at 1.
     pub(super) fn evidence(&self) -> f64 {
         share_of_threshold(self.evidence.value(), self.threshold)
-    }
-
-    pub(super) fn memory(&self) -> Evidence {
-        self.evidence.clone()
     }
 }
 
@@ -191,9 +196,10 @@ pub(super) fn share_of_threshold(value: f64, threshold: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::judge::answers::YES_NO;
 
-    fn above(null_rate: f64, confidence: f64) -> AboveTest {
-        AboveTest::new(null_rate, confidence, Evidence::new())
+    fn above(null_rate: f64, confidence: f64) -> AboveTest<2> {
+        AboveTest::new(null_rate, confidence, YES_NO)
     }
 
     #[test]
@@ -211,11 +217,11 @@ mod tests {
     fn healthy_requests_with_stray_errors_raise_no_suspicion_and_a_defect_does() {
         let mut test = above(0.05, 0.999);
         for request in 0..10_000 {
-            test.take(Tally::new(1, u64::from(request % 100 == 0)));
+            test.take(&Tally::new(1, u64::from(request % 100 == 0)).into());
         }
         assert_eq!((test.evidence.suspicions, test.evidence.unspent[1]), (0, 0.5));
         for request in 0..20 {
-            test.take(Tally::new(1, request % 2));
+            test.take(&Tally::new(1, request % 2).into());
         }
         assert_eq!(test.evidence.suspicions, 9);
     }
@@ -223,11 +229,11 @@ mod tests {
     #[test]
     fn each_alternative_is_fair_at_the_limit() {
         for null_rate in [1e-6, 0.001, 0.05, 0.5, 0.95, 0.99] {
-            let odds = Odds::against(null_rate);
+            let Odds([good, bad]) = Odds::against(null_rate, &YES_NO);
             for k in 0..ALTERNATIVES {
-                let mean = null_rate * odds.bad[k].exp() + (1.0 - null_rate) * odds.good[k].exp();
+                let mean = null_rate * bad[k].exp() + (1.0 - null_rate) * good[k].exp();
                 assert!((mean - 1.0).abs() < 1e-9, "{null_rate} {k} {mean}");
-                assert!(odds.bad[k] > 0.0 && odds.good[k] < 0.0);
+                assert!(bad[k] > 0.0 && good[k] < 0.0);
             }
         }
     }
@@ -240,7 +246,7 @@ mod tests {
         for history in 0u32..1 << length {
             let mut test = above(null_rate, 0.99);
             for request in 0..length {
-                test.take(Tally::new(1, u64::from(history >> request & 1)));
+                test.take(&Tally::new(1, u64::from(history >> request & 1)).into());
             }
             let bad = history.count_ones() as i32;
             mean += null_rate.powi(bad) * (1.0 - null_rate).powi(length - bad) * test.evidence.value();
@@ -252,7 +258,7 @@ mod tests {
     fn a_batch_of_good_requests_cannot_overflow_or_breach() {
         let mut test = above(0.05, 0.999);
         for _ in 0..100 {
-            test.take(Tally::new(1_000_000_000_000, 0));
+            test.take(&Tally::new(1_000_000_000_000, 0).into());
         }
         assert!(test.evidence.value().is_finite());
         assert!(test.evidence() < 1e-9);
@@ -261,10 +267,10 @@ mod tests {
     #[test]
     fn a_limit_of_zero_or_one_is_no_trap() {
         let mut none_allowed = above(0.0, 0.999);
-        none_allowed.take(Tally::new(1, 1));
+        none_allowed.take(&Tally::new(1, 1).into());
         assert!(none_allowed.evidence() >= 1.0);
         let mut all_allowed = above(1.0, 0.999);
-        all_allowed.take(Tally::new(1_000, 1_000));
+        all_allowed.take(&Tally::new(1_000, 1_000).into());
         assert!(all_allowed.evidence() < 0.1);
     }
 }

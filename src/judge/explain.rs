@@ -3,39 +3,53 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::counts::Timing;
 use super::metric::Figure;
 use super::watch::REQUESTS_TO_PASS;
 use super::{Figures, Forecast, GuardSpec, GuardTest, Limit, Reading, Unit, Verdict};
 
-impl fmt::Display for Limit {
+/// The condition in words: `error_rate above 5% over 5m`.
+impl fmt::Display for GuardSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Rate(rate) => f.write_str(&percent(*rate)),
-            Self::Duration(duration) => f.write_str(&time(*duration)),
+        let (metric, unit) = (self.metric, self.metric.unit());
+        write!(f, "{metric}")?;
+        match self.test {
+            GuardTest::Windowed { limit, window, .. } => {
+                write!(f, " above {} over {}", shown(limit, unit), time(window))
+            }
+            GuardTest::Above { limit, cap, confidence } => {
+                write!(f, " above {}{} (confidence {})", shown(limit, unit), capped(cap, unit), percent(confidence))
+            }
+            GuardTest::WorseThanStable { margin, slower_than, cap, confidence } => {
+                let slow = slower_than.map(|slow| format!(": share slower than {}", time(slow))).unwrap_or_default();
+                // What is compared of times is a share.
+                let margin = amount(margin, if unit == Unit::Duration { Unit::Share } else { unit });
+                let capped = capped(cap, unit);
+                write!(f, "{slow} worse than stable by {margin}{capped} (confidence {})", percent(confidence))
+            }
         }
     }
 }
 
-/// The condition in words: `error_rate above 5% over 5m`.
-impl fmt::Display for GuardSpec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let metric = self.metric;
-        match self.test {
-            GuardTest::Windowed { limit, window, .. } => write!(f, "{metric} above {limit} over {}", time(window)),
-            GuardTest::Above { limit, confidence } => {
-                write!(f, "{metric} above {limit} (confidence {})", percent(confidence))
-            }
-            GuardTest::WorseThanStable { margin, slower_than: None, confidence } => {
-                write!(f, "{metric} worse than stable by {} (confidence {})", percent(margin), percent(confidence))
-            }
-            GuardTest::WorseThanStable { margin, slower_than: Some(slow), confidence } => write!(
-                f,
-                "{metric}: share slower than {} worse than stable by {} (confidence {})",
-                time(slow),
-                percent(margin),
-                percent(confidence)
-            ),
-        }
+fn shown(limit: Limit, unit: Unit) -> String {
+    match limit {
+        Limit::Rate(rate) => percent(rate),
+        Limit::Duration(duration) => time(duration),
+        Limit::Mean(mean) => amount(mean, unit),
+    }
+}
+
+fn capped(cap: Option<f64>, unit: Unit) -> String {
+    cap.map(|cap| format!(", each request up to {}", amount(cap, unit))).unwrap_or_default()
+}
+
+/// A figure in its unit.
+fn amount(figure: f64, unit: Unit) -> String {
+    match unit {
+        Unit::Share => percent(figure),
+        Unit::Duration => time(Duration::try_from_secs_f64(figure).unwrap_or_default()),
+        Unit::Tokens => format!("{} tokens", digits(figure, 1)),
+        Unit::Cost => digits(figure, 6),
     }
 }
 
@@ -51,7 +65,8 @@ pub(super) fn sentence(reading: &Reading, judged_in_step: u64) -> String {
         Verdict::Hold => format!("; {}", why_held(reading, judged_in_step)),
     };
     if let Some(more) = reading.bad_to_breach {
-        text += &format!("; {more} more bad in a row would be a breach");
+        let what = if reading.guard.metric.is_mean() { "at the cap" } else { "bad" };
+        text += &format!("; {more} more {what} in a row would be a breach");
         if let Some(Forecast { bad, requests }) = reading.forecast {
             text += &format!(", as would {bad} in the next {requests}");
         }
@@ -74,21 +89,27 @@ fn why_held(reading: &Reading, judged_in_step: u64) -> String {
 fn figures(reading: &Reading, figures: &Figures) -> String {
     let Some(estimate) = figures.estimate else { return "no requests".to_owned() };
     let Figures { requests, bad, .. } = figures;
-    let how = match reading.guard.metric.figure() {
-        Figure::Share(share) => share.as_words(),
-        Figure::Quantile(..) => "too slow",
+    let counted = match reading.guard.metric.figure() {
+        Figure::Share(share) => {
+            let (of, how) = share.as_words();
+            format!("{bad} of {requests} {of} {how}")
+        }
+        Figure::Quantile(Timing::BetweenTokens, _) => format!("{bad} of {requests} gaps too slow"),
+        Figure::Quantile(..) => format!("{bad} of {requests} requests too slow"),
+        Figure::Mean(_) => format!("over {requests} requests"),
     };
-    let bad = format!("{bad} of {requests} requests {how}");
-    match reading.unit {
-        Unit::Share => format!("{} ({bad})", percent(estimate)),
-        Unit::Duration => format!("{} ({bad})", time(Duration::try_from_secs_f64(estimate).unwrap_or_default())),
-    }
+    format!("{} ({counted})", amount(estimate, reading.unit))
 }
 
 /// At most three digits after the point, and none in vain.
 fn percent(share: f64) -> String {
-    let digits = format!("{:.3}", share * 100.0);
-    format!("{}%", digits.trim_end_matches('0').trim_end_matches('.'))
+    format!("{}%", digits(share * 100.0, 3))
+}
+
+/// At most so many digits after the point, and none in vain.
+fn digits(number: f64, most: usize) -> String {
+    let digits = format!("{number:.most$}");
+    if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.').to_owned() } else { digits }
 }
 
 /// As in the configuration, to the millisecond above one second.
@@ -111,6 +132,8 @@ mod tests {
         assert_eq!(percent(0.999), "99.9%");
         assert_eq!(percent(0.0), "0%");
         assert_eq!(percent(0.123_456), "12.346%");
+        assert_eq!(amount(1_200.0, Unit::Tokens), "1200 tokens");
+        assert_eq!(amount(0.025, Unit::Cost), "0.025");
         assert_eq!(time(Duration::from_secs(300)), "5m");
         assert_eq!(time(Duration::from_micros(3_276_800)), "3s 276ms");
     }

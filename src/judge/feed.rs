@@ -3,7 +3,8 @@
 //! A look comes as often as every 5 ms, and the histograms are most of what there is to add up: 464 buckets each,
 //! by worker. Guards on error rates need none of them, and stable matters only to guards that compare with it.
 
-use super::counts::Timing;
+use super::counts::{Amount, Timing};
+use super::metric::Figure;
 use super::{Counts, GuardSpec, GuardTest};
 use crate::telemetry::stats::{Histograms, Totals, VersionStats};
 
@@ -26,14 +27,19 @@ impl Feed {
     }
 
     fn of<'a>(guards: impl Iterator<Item = &'a GuardSpec>) -> Self {
-        let reads = guards.fold(None, |reads: Option<Histograms>, guard| {
-            let (reads, timing) = (reads.unwrap_or_default(), Timing::of(guard.metric));
-            Some(Histograms {
-                latency: reads.latency || timing == Some(Timing::Total),
-                first_byte: reads.first_byte || timing == Some(Timing::FirstByte),
-                ..reads
-            })
-        });
+        let mut reads = None;
+        for guard in guards {
+            let reads = reads.get_or_insert_with(Histograms::default);
+            match guard.metric.figure() {
+                Figure::Share(_) => {}
+                Figure::Quantile(Timing::Total, _) => reads.latency = true,
+                Figure::Quantile(Timing::FirstByte, _) => reads.first_byte = true,
+                Figure::Quantile(Timing::FirstToken, _) => reads.first_token = true,
+                Figure::Quantile(Timing::BetweenTokens, _) => reads.between_tokens = true,
+                Figure::Mean(Amount::OutputTokens) => reads.output_tokens = true,
+                Figure::Mean(Amount::Cost) => reads.cost = true,
+            }
+        }
         Self { reads, totals: Totals::default(), counts: Counts::default() }
     }
 
@@ -43,12 +49,20 @@ impl Feed {
             stats.read(&mut self.totals, histograms);
             let (totals, counts) = (&mut self.totals, &mut self.counts);
             (counts.judged, counts.errors, counts.in_flight) = (totals.judged(), totals.errors(), totals.in_flight());
+            (counts.streams, counts.stream_errors) = (totals.streams.judged(), totals.streams.errors());
+            let streams = &mut totals.streams;
             // Swapped, not copied: the next read clears what it fills.
-            if histograms.latency {
-                std::mem::swap(&mut counts.latency, &mut totals.latency);
-            }
-            if histograms.first_byte {
-                std::mem::swap(&mut counts.first_byte, &mut totals.first_byte);
+            for (asked, from, into) in [
+                (histograms.latency, &mut totals.latency, &mut counts.latency),
+                (histograms.first_byte, &mut totals.first_byte, &mut counts.first_byte),
+                (histograms.first_token, &mut streams.first_token, &mut counts.first_token),
+                (histograms.between_tokens, &mut streams.between_tokens, &mut counts.between_tokens),
+                (histograms.output_tokens, &mut streams.output, &mut counts.output_tokens),
+                (histograms.cost, &mut streams.cost, &mut counts.cost),
+            ] {
+                if asked {
+                    std::mem::swap(from, into);
+                }
             }
         }
         &self.counts

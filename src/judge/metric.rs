@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::counts::{Share, Timing};
+use super::counts::{Amount, Share, Timing};
 
 /// What a guard looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -15,7 +15,16 @@ pub enum Metric {
     LatencyP90,
     LatencyP95,
     LatencyP99,
+    /// To the first byte.
     TtfbP95,
+    /// To the first event with content.
+    TtftP95,
+    /// Between one event with content and the next.
+    InterTokenP95,
+    OutputTokensMean,
+    CostPerRequestMean,
+    /// Of the answers that are streams.
+    StreamErrorRate,
 }
 
 /// What a figure is measured in.
@@ -26,11 +35,25 @@ pub enum Unit {
     Share,
     /// In API figures: seconds.
     Duration,
+    Tokens,
+    /// In the currency of the price table.
+    Cost,
 }
 
 impl Metric {
-    pub const ALL: [Self; 6] =
-        [Self::ErrorRate, Self::LatencyP50, Self::LatencyP90, Self::LatencyP95, Self::LatencyP99, Self::TtfbP95];
+    pub const ALL: [Self; 11] = [
+        Self::ErrorRate,
+        Self::LatencyP50,
+        Self::LatencyP90,
+        Self::LatencyP95,
+        Self::LatencyP99,
+        Self::TtfbP95,
+        Self::TtftP95,
+        Self::InterTokenP95,
+        Self::OutputTokensMean,
+        Self::CostPerRequestMean,
+        Self::StreamErrorRate,
+    ];
 
     /// The name in the configuration, the API and the metrics.
     pub fn as_str(self) -> &'static str {
@@ -41,6 +64,11 @@ impl Metric {
             Self::LatencyP95 => "latency_p95",
             Self::LatencyP99 => "latency_p99",
             Self::TtfbP95 => "ttfb_p95",
+            Self::TtftP95 => "ttft_p95",
+            Self::InterTokenP95 => "inter_token_p95",
+            Self::OutputTokensMean => "output_tokens_mean",
+            Self::CostPerRequestMean => "cost_per_request_mean",
+            Self::StreamErrorRate => "stream_error_rate",
         }
     }
 
@@ -53,31 +81,63 @@ impl Metric {
             Self::LatencyP95 => Figure::Quantile(Timing::Total, 0.95),
             Self::LatencyP99 => Figure::Quantile(Timing::Total, 0.99),
             Self::TtfbP95 => Figure::Quantile(Timing::FirstByte, 0.95),
+            Self::TtftP95 => Figure::Quantile(Timing::FirstToken, 0.95),
+            Self::InterTokenP95 => Figure::Quantile(Timing::BetweenTokens, 0.95),
+            Self::OutputTokensMean => Figure::Mean(Amount::OutputTokens),
+            Self::CostPerRequestMean => Figure::Mean(Amount::Cost),
+            Self::StreamErrorRate => Figure::Share(Share::StreamFailed),
         }
     }
 
-    /// Whether its limit is a share or a duration.
+    /// Whether its limit is a share, a duration or an amount.
     pub fn unit(self) -> Unit {
         match self.figure() {
             Figure::Share(_) => Unit::Share,
             Figure::Quantile(..) => Unit::Duration,
+            Figure::Mean(Amount::OutputTokens) => Unit::Tokens,
+            Figure::Mean(Amount::Cost) => Unit::Cost,
         }
     }
 
     /// The quantile that it is, if it is one.
     pub fn quantile(self) -> Option<f64> {
         match self.figure() {
-            Figure::Share(_) => None,
             Figure::Quantile(_, quantile) => Some(quantile),
+            Figure::Share(_) | Figure::Mean(_) => None,
         }
+    }
+
+    /// Whether it counts something in each request and takes the mean.
+    pub fn is_mean(self) -> bool {
+        self.amount().is_some()
+    }
+
+    /// What it is the mean of, if it is a mean.
+    pub(super) fn amount(self) -> Option<Amount> {
+        match self.figure() {
+            Figure::Mean(amount) => Some(amount),
+            Figure::Share(_) | Figure::Quantile(..) => None,
+        }
+    }
+
+    /// The largest cap that its guards may have, for a mean.
+    pub fn cap_max(self) -> Option<f64> {
+        self.amount().map(Amount::cap_max)
+    }
+
+    /// Whether each request has one say in it. The gaps between one stream's tokens come and go together: a few
+    /// hundred of them are no more evidence than one request, so no confidence can be promised on them.
+    pub fn is_per_request(self) -> bool {
+        !matches!(self.figure(), Figure::Quantile(Timing::BetweenTokens, _))
     }
 }
 
-/// A share of yes answers, or a quantile of times: the two kinds of figure that can be judged.
+/// A share of yes answers, a quantile of times, or a mean of amounts: the kinds of figure that can be judged.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Figure {
     Share(Share),
     Quantile(Timing, f64),
+    Mean(Amount),
 }
 
 impl fmt::Display for Metric {
@@ -133,9 +193,10 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_are_durations_and_rates_are_shares() {
+    fn quantiles_are_durations_and_means_are_amounts() {
         for metric in Metric::ALL {
             assert_eq!(metric.unit() == Unit::Duration, metric.quantile().is_some(), "{metric}");
+            assert_eq!(matches!(metric.unit(), Unit::Tokens | Unit::Cost), metric.is_mean(), "{metric}");
         }
     }
 }

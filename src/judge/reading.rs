@@ -51,7 +51,7 @@ pub fn overall(readings: &[Reading]) -> Verdict {
 pub struct Figures {
     /// That the guard counts: over its window, or since the deployment began.
     pub requests: u64,
-    /// Failed, or slower than the limit.
+    /// Failed, or slower than the limit; of a mean, those above the limit, or above the cap where stable is the limit.
     pub bad: u64,
     /// In the reading's unit (seconds where that is a duration); `None` without requests.
     pub estimate: Option<f64>,
@@ -103,7 +103,7 @@ pub struct Reading {
     pub limit: Option<f64>,
     /// Grows towards 1; a breach at 1 or more.
     pub evidence: f64,
-    /// How many bad requests in a row would be a breach; `None` where no number up to 1,000 would, or it is one.
+    /// How many bad requests in a row (of a mean: requests at the cap) would be a breach; `None` where no number up to 1,000 would, or it is one.
     pub bad_to_breach: Option<u64>,
     /// What among the next requests would be a breach; `None` where nothing would, or it is one.
     pub forecast: Option<Forecast>,

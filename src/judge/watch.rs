@@ -4,13 +4,14 @@ mod readings;
 
 use std::time::Duration;
 
-use super::against::{self, AgainstTest};
-use super::checkpoint::{self, GuardMemory, TestMemory};
-use super::counts::{Question, Share, allowed_share};
-use super::evidence::{AboveTest, Evidence};
+use super::against::AgainstTest;
+use super::answers::YES_NO;
+use super::counts::{Amount, Question, Share, allowed_share};
+use super::evidence::AboveTest;
+use super::mean::{MeanTest, MeanThreshold};
 use super::threshold::Threshold;
 use super::window::Windows;
-use super::{Counts, GuardSpec, GuardTest, Tally, Verdict};
+use super::{Counts, GuardSpec, GuardTest, Limit, Tally, Verdict};
 
 /// An anytime-valid guard passes a step only with this many judged requests since it began: at common limits and
 /// shares, a version of which half the requests fail would have been caught on fewer (see the room's tests) …
@@ -27,7 +28,7 @@ pub(super) struct Watch {
     test: Test,
     canary: Side,
     stable: Side,
-    /// The most requests that were in flight at once; only an error rate counts them.
+    /// The most requests that were in flight at once; only error rates count them.
     in_flight_max: u64,
     /// Judged requests when the step began.
     step_began_at: u64,
@@ -54,33 +55,50 @@ impl Side {
 #[derive(Clone, Debug)]
 enum Test {
     Window(Threshold),
-    Above(AboveTest),
+    Above(AboveTest<2>),
     // Apart, so that the other kinds stay small.
-    Against(Box<AgainstTest>),
+    Against(Box<AgainstTest<2>>),
+    WindowedMean(MeanThreshold),
+    Mean(Box<MeanTest>),
 }
 
 impl Test {
-    /// Memory of another kind of test than the guard's is none.
-    fn of(guard: &GuardSpec, memory: &TestMemory) -> Self {
+    fn new(guard: &GuardSpec, question: Question, canary: &Counts, stable: &Counts) -> Self {
+        if let Some(amount) = guard.metric.amount() {
+            return Self::of_mean(guard, amount, canary, stable);
+        }
         match guard.test {
             GuardTest::Windowed { limit, window, min_requests } => Self::Window(Threshold {
                 allowed: allowed_share(guard.metric, limit),
                 span: window,
                 min_requests: min_requests.max(1),
             }),
-            GuardTest::Above { limit, confidence } => {
-                let evidence = match memory {
-                    TestMemory::Above(evidence) => evidence.clone(),
-                    _ => Evidence::new(),
-                };
-                Self::Above(AboveTest::new(allowed_share(guard.metric, limit), confidence, evidence))
+            GuardTest::Above { limit, confidence, .. } => {
+                Self::Above(AboveTest::new(allowed_share(guard.metric, limit), confidence, YES_NO))
             }
             GuardTest::WorseThanStable { margin, confidence, .. } => {
-                let memory = match memory {
-                    TestMemory::Against(memory) => against::Memory::clone(memory),
-                    _ => against::Memory::of(Tally::default()),
-                };
-                Self::Against(Box::new(AgainstTest::new(margin, confidence, memory)))
+                let history = question.ask(stable).into();
+                Self::Against(Box::new(AgainstTest::new(margin, confidence, (YES_NO, YES_NO), &history)))
+            }
+        }
+    }
+
+    /// A limit that is no number, or a missing cap (the configuration refuses both), finds nothing above it.
+    fn of_mean(guard: &GuardSpec, amount: Amount, canary: &Counts, stable: &Counts) -> Self {
+        let number = |limit| if let Limit::Mean(number) = limit { number } else { amount.cap_max() };
+        let cap = |cap: Option<f64>| cap.unwrap_or_else(|| amount.cap_max());
+        match guard.test {
+            GuardTest::Windowed { limit, window, min_requests } => Self::WindowedMean(MeanThreshold {
+                amount,
+                limit: number(limit),
+                span: window,
+                min_requests: min_requests.max(1),
+            }),
+            GuardTest::Above { limit, cap: most, confidence } => {
+                Self::Mean(Box::new(MeanTest::above(amount, number(limit), cap(most), confidence, canary)))
+            }
+            GuardTest::WorseThanStable { margin, cap: most, confidence, .. } => {
+                Self::Mean(Box::new(MeanTest::against(amount, margin, cap(most), confidence, (canary, stable))))
             }
         }
     }
@@ -88,53 +106,17 @@ impl Test {
 
 impl Watch {
     pub(super) fn new(guard: GuardSpec, canary: &Counts, stable: &Counts) -> Self {
-        let test = match guard.test {
-            GuardTest::Windowed { .. } => TestMemory::Window,
-            GuardTest::Above { .. } => TestMemory::Above(Evidence::new()),
-            GuardTest::WorseThanStable { .. } => {
-                TestMemory::Against(Box::new(against::Memory::of(Question::of(&guard).ask(stable))))
-            }
-        };
-        let none = Tally::default();
-        let blank = GuardMemory {
-            guard: checkpoint::name(&guard),
-            canary: none,
-            stable: none,
-            step_began_at: 0,
-            breached: false,
-            test,
-        };
-        Self::resume(guard, &blank, canary, stable)
-    }
-
-    /// Goes on from what is remembered; the counts are the baselines of what is to come.
-    pub(super) fn resume(guard: GuardSpec, memory: &GuardMemory, canary: &Counts, stable: &Counts) -> Self {
         let question = Question::of(&guard);
-        let side = |since_start, counts| Side { since_start, latest: question.ask(counts) };
+        let side = |counts| Side { since_start: Tally::default(), latest: question.ask(counts) };
         Self {
             guard,
             question,
-            test: Test::of(&guard, &memory.test),
-            canary: side(memory.canary, canary),
-            stable: side(memory.stable, stable),
+            test: Test::new(&guard, question, canary, stable),
+            canary: side(canary),
+            stable: side(stable),
             in_flight_max: canary.in_flight,
-            step_began_at: memory.step_began_at,
-            breached: memory.breached,
-        }
-    }
-
-    pub(super) fn memory(&self) -> GuardMemory {
-        GuardMemory {
-            guard: checkpoint::name(&self.guard),
-            canary: self.canary.since_start,
-            stable: self.stable.since_start,
-            step_began_at: self.step_began_at,
-            breached: self.breached,
-            test: match &self.test {
-                Test::Window(_) => TestMemory::Window,
-                Test::Above(test) => TestMemory::Above(test.memory()),
-                Test::Against(test) => TestMemory::Against(Box::new(test.memory())),
-            },
+            step_began_at: 0,
+            breached: false,
         }
     }
 
@@ -144,11 +126,17 @@ impl Watch {
         let breached = match &mut self.test {
             Test::Window(threshold) => threshold.is_exceeded(windows.tally(threshold.span, self.question, now)),
             Test::Above(test) => {
-                test.take(new);
+                test.take(&new.into());
                 test.is_reached()
             }
             Test::Against(test) => {
-                test.take(new, self.stable.advance(self.question.ask(stable)));
+                test.take(&new.into(), &self.stable.advance(self.question.ask(stable)).into());
+                test.is_reached()
+            }
+            Test::WindowedMean(mean) => mean.is_exceeded(windows.total(mean.span, mean.amount, now)),
+            Test::Mean(test) => {
+                self.stable.advance(self.question.ask(stable));
+                test.observe(canary, stable);
                 test.is_reached()
             }
         };
@@ -158,7 +146,7 @@ impl Watch {
     /// By how much the requests in flight exceed their highest number so far. Counting those as good can only
     /// lower the evidence; see the room's page for why it is done.
     fn newly_pending(&mut self, in_flight: u64) -> u64 {
-        if self.question != Question::Share(Share::Failed) {
+        if !matches!(self.question, Question::Share(Share::Failed | Share::StreamFailed)) {
             return 0;
         }
         let more = in_flight.saturating_sub(self.in_flight_max);
@@ -183,6 +171,8 @@ impl Watch {
             }
             Test::Above(test) => self.anytime_verdict(test.evidence()),
             Test::Against(test) => self.anytime_verdict(test.evidence()),
+            Test::WindowedMean(mean) => mean.verdict(windows.total(mean.span, mean.amount, now), self.judged_in_step()),
+            Test::Mean(test) => self.anytime_verdict(test.evidence()),
         }
     }
 
@@ -202,7 +192,8 @@ impl Watch {
     fn judged(&self) -> u64 {
         match &self.test {
             Test::Against(test) => test.judged(),
-            Test::Window(_) | Test::Above(_) => self.canary.since_start.requests,
+            Test::Mean(test) => test.judged(),
+            Test::Window(_) | Test::Above(_) | Test::WindowedMean(_) => self.canary.since_start.requests,
         }
     }
 }

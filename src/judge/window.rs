@@ -7,13 +7,13 @@
 //!
 //! Bound: a mark is taken when a slice has passed since the one before, and the mark after next lies a whole
 //! slice later, so at most two fall into a slice and [`MARKS_MAX`] into a window, whatever the rhythm of the
-//! looks. A mark is some 100 bytes and 16 for each question, and 3.8 KiB more for each histogram that some guard of
+//! looks. A mark is some 250 bytes and 16 for each question, and 3.8 KiB more for each histogram that some guard of
 //! this window reads: 8 KiB for error rates, at most 250 KiB for one histogram, commonly half of that. Guards of one span share a window.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::counts::{Question, Timing};
+use super::counts::{Amount, Question, Timing, Total};
 use super::{Counts, GuardSpec, GuardTest, Tally};
 use crate::telemetry::stats::Distribution;
 
@@ -58,6 +58,10 @@ impl Windows {
         self.of(span)?.times(timing, now)
     }
 
+    pub(super) fn total(&self, span: Duration, amount: Amount, now: Duration) -> Total {
+        self.of(span).map_or_else(Total::default, |window| window.total(amount, now))
+    }
+
     fn of(&self, span: Duration) -> Option<&Window> {
         self.0.iter().find(|window| window.span == span)
     }
@@ -67,8 +71,10 @@ impl Windows {
 #[derive(Clone, Debug, Default)]
 struct Asks {
     questions: Vec<Question>,
-    latency: bool,
-    first_byte: bool,
+    /// In the order of [`Timing::ALL`].
+    times: [bool; Timing::ALL.len()],
+    /// In the order of [`Amount::ALL`].
+    totals: [bool; Amount::ALL.len()],
 }
 
 impl Asks {
@@ -76,8 +82,11 @@ impl Asks {
         if !self.questions.contains(&question) {
             self.questions.push(question);
         }
-        self.latency |= matches!(question, Question::SlowerThan(Timing::Total, _));
-        self.first_byte |= matches!(question, Question::SlowerThan(Timing::FirstByte, _));
+        match question {
+            Question::Share(_) => {}
+            Question::SlowerThan(timing, _) => self.times[timing as usize] = true,
+            Question::MoreThan(amount, _) => self.totals[amount as usize] = true,
+        }
     }
 }
 
@@ -87,9 +96,10 @@ struct Mark {
     at: Duration,
     /// In the order of the questions.
     tallies: Vec<Tally>,
-    /// For a reading's quantile.
-    latency: Option<Distribution>,
-    first_byte: Option<Distribution>,
+    /// For a reading's quantile; in the order of [`Timing::ALL`].
+    times: [Option<Distribution>; Timing::ALL.len()],
+    /// In the order of [`Amount::ALL`].
+    totals: [Total; Amount::ALL.len()],
 }
 
 impl Mark {
@@ -98,8 +108,12 @@ impl Mark {
         self.at = at;
         self.tallies.clear();
         self.tallies.extend(asks.questions.iter().map(|question| question.ask(counts)));
-        copy(&mut self.latency, asks.latency.then_some(&counts.latency));
-        copy(&mut self.first_byte, asks.first_byte.then_some(&counts.first_byte));
+        for (timing, (into, asked)) in Timing::ALL.into_iter().zip(self.times.iter_mut().zip(asks.times)) {
+            copy(into, asked.then(|| timing.of(counts)));
+        }
+        for (amount, (into, asked)) in Amount::ALL.into_iter().zip(self.totals.iter_mut().zip(asks.totals)) {
+            *into = if asked { Total::of(amount.of(counts)) } else { Total::default() };
+        }
     }
 
     fn tally(&self, index: usize) -> Tally {
@@ -107,19 +121,17 @@ impl Mark {
     }
 
     fn times(&self, timing: Timing) -> Option<&Distribution> {
-        match timing {
-            Timing::Total => self.latency.as_ref(),
-            Timing::FirstByte => self.first_byte.as_ref(),
-        }
+        self.times[timing as usize].as_ref()
+    }
+
+    fn total(&self, amount: Amount) -> Total {
+        self.totals[amount as usize]
     }
 }
 
 fn copy(into: &mut Option<Distribution>, from: Option<&Distribution>) {
     match (into, from) {
-        (Some(into), Some(from)) => {
-            into.counts.clone_from(&from.counts);
-            into.sum_us = from.sum_us;
-        }
+        (Some(into), Some(from)) => into.clone_from(from),
         (into, from) => *into = from.cloned(),
     }
 }
@@ -175,6 +187,10 @@ impl Window {
 
     fn times(&self, timing: Timing, now: Duration) -> Option<Distribution> {
         Some(self.latest.times(timing)?.since(self.start(now).times(timing)?))
+    }
+
+    fn total(&self, amount: Amount, now: Duration) -> Total {
+        self.latest.total(amount).since(self.start(now).total(amount))
     }
 }
 
@@ -268,7 +284,10 @@ mod tests {
         ];
         let windows = Windows::new(&guards, &Counts::default(), at(0));
         assert_eq!(windows.0.len(), 2);
-        assert!(windows.0[0].latest.latency.is_some() && windows.0[0].latest.first_byte.is_none());
-        assert!(windows.0[1].latest.latency.is_none() && windows.0[1].latest.first_byte.is_some());
+        let read = |window: &Window| Timing::ALL.map(|timing| window.latest.times(timing).is_some());
+        assert_eq!(
+            (read(&windows.0[0]), read(&windows.0[1])),
+            ([true, false, false, false], [false, true, false, false])
+        );
     }
 }

@@ -6,7 +6,9 @@
 //!
 //! Bound on series: the first [`MAX_LABELLED`] versions that served anything have series of their own, and
 //! keep them until they are gone; later ones add to `agent="_other",version="_other"` of their environment.
-//! A version costs at most 66 request counters (in practice under ten), two histograms of 22 and a gauge.
+//! A version costs at most 78 request counters (in practice under ten), two histograms of 22 and a gauge; one that
+//! had streams or told tokens, at most 88 more: six ends, two histograms of 22, two of 17, two counters of tokens,
+//! the cost and the answers without a price.
 //! Gauges of weights, deployments and guards are cut off at the same number, in label order.
 
 mod bound;
@@ -14,6 +16,7 @@ mod deployments;
 mod family;
 mod instance;
 mod outside;
+mod streams;
 mod versions;
 
 use std::borrow::Cow;
@@ -68,7 +71,7 @@ pub struct DeploymentFigures {
 pub struct GuardFigures {
     /// Names the guard within its deployment, e.g. `error_rate above 5% for 5m`.
     pub guard: String,
-    /// In the metric's own unit: a ratio, or seconds. `None` while there is nothing to measure.
+    /// In the metric's own unit: a ratio, seconds, tokens or money. `None` while there is nothing to measure.
     pub value: Option<f64>,
     pub limit: Option<f64>,
     /// How much of the evidence that a breach takes is there; 1 or more is a breach.

@@ -20,7 +20,7 @@ use super::bell::Bell;
 use histogram::Histogram;
 
 pub use exchange::{Exchange, Usage};
-pub use histogram::{Distribution, HISTOGRAM_BUCKETS, bucket_end_us};
+pub use histogram::{Distribution, HISTOGRAM_BUCKETS, bucket_end, bucket_of, bucket_start};
 pub use outcome::{Outcome, StatusClass, StreamEnd};
 pub use registry::{AgentStats, StatsRegistry};
 use streams::StreamShard;

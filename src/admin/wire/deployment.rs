@@ -42,6 +42,14 @@ pub struct DeploymentStatus {
     /// What the version was sent since the deployment began, and what of it was its error.
     pub requests: u64,
     pub errors: u64,
+    /// Its answers that are streams, and those of them that failed; cancelled and unread ones are not counted.
+    pub streams: u64,
+    pub stream_errors: u64,
+    /// What its answers told.
+    pub input_tokens: u64,
+    pub output_tokens: u64,
+    /// In the currency of the price table, of the answers whose model has a price.
+    pub cost: f64,
     /// What each guard says now; empty where nothing is on trial.
     pub guards: Vec<Reading>,
     /// What each guard that asks Prometheus says now.
@@ -217,6 +225,11 @@ impl DeploymentStatus {
             until: until.map(time),
             requests: cost.requests,
             errors: cost.errors,
+            streams: cost.streams,
+            stream_errors: cost.stream_errors,
+            input_tokens: cost.input_tokens,
+            output_tokens: cost.output_tokens,
+            cost: cost.nanos as f64 / 1e9,
             guards: Vec::new(),
             queries: Vec::new(),
             health: Vec::new(),

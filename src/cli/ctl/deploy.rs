@@ -59,6 +59,7 @@ A condition that must hold; may be repeated. One of
   'latency_p95 > 3s confidence=99%'
   'error_rate > stable + 1% confidence=99.9%'
   'ttfb_p95 > stable + 2% slower_than=800ms confidence=99%'
+  'output_tokens_mean > 1500 cap=8000 confidence=99.9%'
   '{metric: error_rate, above: 5%}'       as the configuration file has it";
 
 fn step(text: &str) -> Result<Value, String> {

@@ -4,6 +4,7 @@
 //! error_rate > 5% window=5m min=50
 //! latency_p95 > 3s confidence=99%
 //! error_rate > stable + 1% confidence=99.9%
+//! output_tokens_mean > 1500 cap=8000 confidence=99.9%
 //! {query: 'sum(rate(…))', above: 5, interval: 30s}
 //! ```
 //!
@@ -16,12 +17,13 @@ use super::block;
 use crate::routing::parse::nearest;
 
 /// What may follow the condition, as it is written here and as the API has it.
-const OPTIONS: [(&str, &str); 5] = [
+const OPTIONS: [(&str, &str); 6] = [
     ("window", "window"),
     ("min", "minRequests"),
     ("min_requests", "minRequests"),
     ("confidence", "confidence"),
     ("slower_than", "slowerThan"),
+    ("cap", "cap"),
 ];
 
 const EXPECTED: &str = "expected METRIC > LIMIT, such as 'error_rate > 5% window=5m min=50' or \
@@ -103,6 +105,10 @@ mod tests {
             (
                 "ttfb_p95 > stable + 2% slower_than=800ms confidence=99%",
                 json!({ "metric": "ttfb_p95", "worseThanStableBy": "2%", "slowerThan": "800ms", "confidence": "99%" }),
+            ),
+            (
+                "cost_per_request_mean > 0.05 cap=0.5 confidence=99%",
+                json!({ "metric": "cost_per_request_mean", "above": "0.05", "cap": "0.5", "confidence": "99%" }),
             ),
             ("error_rate>stable+1%", json!({ "metric": "error_rate", "worseThanStableBy": "1%" })),
             (

@@ -73,6 +73,12 @@ pub fn deployment(deployment: &Deployment, style: Style) -> String {
     lines.push(("started", format!("{}, {}", deployment.started_at, age(&deployment.started_at))));
     lines.push(("steps", steps(deployment)));
     lines.push(("requests", cost(deployment.requests, deployment.errors)));
+    if deployment.streams > 0 {
+        lines.push(("streams", cost(deployment.streams, deployment.stream_errors)));
+    }
+    if deployment.input_tokens + deployment.output_tokens > 0 {
+        lines.push(("tokens", tokens(deployment)));
+    }
     if let Some(rollback) = &deployment.rollback {
         lines.push(("rolled back", format!("{} from {}", rollback.at, percent(rollback.weight_percent))));
     }
@@ -124,6 +130,12 @@ fn steps(deployment: &Deployment) -> String {
         String::new()
     };
     format!("{}{bake}", steps.join(","))
+}
+
+/// What is known of no price costs nothing, and says so by saying nothing.
+fn tokens(deployment: &Deployment) -> String {
+    let cost = if deployment.cost > 0.0 { format!(", for {:.4}", deployment.cost) } else { String::new() };
+    format!("{} in, {} out{cost}", deployment.input_tokens, deployment.output_tokens)
 }
 
 pub fn cost(requests: u64, errors: u64) -> String {

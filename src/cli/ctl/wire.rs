@@ -69,6 +69,11 @@ pub struct Deployment {
     pub until: Option<String>,
     pub requests: u64,
     pub errors: u64,
+    pub streams: u64,
+    pub stream_errors: u64,
+    pub input_tokens: u64,
+    pub output_tokens: u64,
+    pub cost: f64,
     #[serde(flatten)]
     pub readings: Readings,
     pub pause: Option<Cause>,

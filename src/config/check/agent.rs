@@ -14,11 +14,12 @@ use super::DEFAULT_ENVIRONMENT;
 use super::deployment;
 use super::health;
 use super::scope::Scope;
+use super::streams;
 use crate::control::model::AgentIntent;
 use crate::routing::ids::{AgentId, EnvironmentId, SegmentId, VersionId};
 use crate::routing::spec::{
-    AgentSpec, Attribute, Audience, BucketingSpec, CanaryShare, Condition, ExchangeSpec, HostPolicy, Protocol,
-    RouteSpec, RuleSpec, Scheme, SegmentSpec, SplitSpec, StreamSpec, Test, VersionSpec,
+    AgentSpec, Attribute, Audience, BucketingSpec, CanaryShare, Condition, ExchangeSpec, HostPolicy, Prices, Protocol,
+    RouteSpec, RuleSpec, Scheme, SegmentSpec, SplitSpec, Test, VersionSpec,
 };
 
 const MAX_VERSIONS: usize = 1_000;
@@ -30,7 +31,12 @@ pub(super) struct Checked {
 }
 
 /// `None` where too little is left to say anything of the whole.
-pub(super) fn check(id: AgentId, agent: file::Agent, scope: &mut Scope<'_, '_>) -> Option<Checked> {
+pub(super) fn check(
+    id: AgentId,
+    agent: file::Agent,
+    prices: &Arc<Prices>,
+    scope: &mut Scope<'_, '_>,
+) -> Option<Checked> {
     let versions = versions(agent.versions, scope);
     let stable = stable(agent.stable, &versions, scope);
     let segments = segments(agent.segments, scope);
@@ -44,6 +50,7 @@ pub(super) fn check(id: AgentId, agent: file::Agent, scope: &mut Scope<'_, '_>) 
     let (deployment, share) = deployment.unzip();
     let protocol = agent.protocol.map(|Text(protocol)| protocol);
     let exchange = exchange(protocol, agent.host, agent.timeouts.unwrap_or_default(), agent.max_request_body, scope);
+    let streams = streams::streams(agent.streams.unwrap_or_default(), prices, scope);
     let spec = AgentSpec {
         id,
         environment: agent.environment.map_or_else(|| EnvironmentId::new(DEFAULT_ENVIRONMENT), |Text(e)| e),
@@ -55,7 +62,7 @@ pub(super) fn check(id: AgentId, agent: file::Agent, scope: &mut Scope<'_, '_>) 
         rules: if scope.is_damaged("rules") { vec![] } else { rules(agent.rules.unwrap_or_default()) },
         split: agent.split.filter(|_| !scope.is_damaged("split")).map(split),
         exchange,
-        streams: StreamSpec::default(),
+        streams,
     };
     let intent = AgentIntent { spec: Arc::new(spec), deployment: deployment.flatten(), health: health.into() };
     Some(Checked { intent, share })

@@ -23,6 +23,7 @@ pub(super) fn check(guard: file::Guard, place: &mut Guard<'_, '_, '_>) -> Option
         ("min_requests", guard.min_requests.is_some()),
         ("worse_than_stable_by", guard.worse_than_stable_by.is_some()),
         ("slower_than", guard.slower_than.is_some()),
+        ("cap", guard.cap.is_some()),
         ("confidence", guard.confidence.is_some()),
     ];
     for (key, _) in of_metrics.into_iter().filter(|(_, given)| *given) {

@@ -198,6 +198,29 @@ impl FromText for StatusRange {
     }
 }
 
+/// The name of a model, or all that begin so.
+#[derive(Clone, Debug)]
+pub(in crate::config) struct ModelName(pub(in crate::config) String);
+
+impl FromText for ModelName {
+    const NAME: &'static str = "ModelName";
+    const EXPECTED: &'static str = "the name of a model";
+    fn from_text(text: &str) -> Result<Self, String> {
+        // As much as is read of an answer's `model`.
+        const LONGEST: usize = 128;
+        let stem = text.strip_suffix('*').unwrap_or(text);
+        let all = stem.bytes().all(|b| b.is_ascii_graphic() && b != b'*');
+        if all && !text.is_empty() && text.len() <= LONGEST {
+            return Ok(Self(text.to_owned()));
+        }
+        let expected = "expected up to 128 printable characters, and `*` only as the last of them";
+        Err(format!("`{}` is no name of a model; {expected}", shown(text)))
+    }
+    fn schema() -> Schema {
+        pattern(r"[!-)+-~]{1,128}|[!-)+-~]{0,127}\*", "The name of a model.", &["gpt-5-mini", "claude-*", "default"])
+    }
+}
+
 /// An address, and the path before `/api/v1`.
 #[derive(Clone, Debug)]
 pub(in crate::config) struct PrometheusUrl {

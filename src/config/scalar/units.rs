@@ -1,4 +1,4 @@
-//! Shares, durations and sizes. Each has a unit: a bare number is refused.
+//! Shares, durations, sizes and plain numbers. What has a unit is refused without it.
 
 use std::time::Duration;
 
@@ -21,9 +21,13 @@ pub(crate) struct Bytes(pub(crate) u64);
 pub(crate) enum Amount {
     Share(f64),
     Time(Duration),
-    /// Without a unit: only a query takes one.
+    /// Without a unit: means and queries take one.
     Number(f64),
 }
+
+/// Any number of what needs no unit: tokens, or money in the currency that `prices` are in.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Number(pub(crate) f64);
 
 const SHARE: &str = r"[0-9]+(\.[0-9]+)?%";
 const DURATION: &str = r"0|([0-9]+(ms|s|m|h|d) ?)+";
@@ -138,6 +142,28 @@ impl FromText for Bytes {
     }
 }
 
+/// Rust would also take words such as `inf` for numbers.
+fn number(text: &str) -> Option<f64> {
+    let spelled = text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
+    text.parse().ok().filter(|number: &f64| spelled && number.is_finite())
+}
+
+impl FromText for Number {
+    const NAME: &'static str = "Number";
+    const EXPECTED: &'static str = "a number such as 1500 or 0.05";
+    fn from_text(text: &str) -> Result<Self, String> {
+        number(text).map(Self).ok_or_else(|| format!("`{}` is no number; expected {}", shown(text), Self::EXPECTED))
+    }
+    fn schema() -> Schema {
+        json_schema!({
+            "description": "A number without a unit.",
+            "type": ["string", "number"],
+            "pattern": r"^([0-9].*|.*\$\{.*)$",
+            "examples": [1500, 0.05],
+        })
+    }
+}
+
 impl FromText for Amount {
     const NAME: &'static str = "Amount";
     const EXPECTED: &'static str = "a share such as 5% or a duration such as 3s";
@@ -145,17 +171,15 @@ impl FromText for Amount {
         if text.contains('%') {
             return Fraction::from_text(text).map(|fraction| Self::Share(fraction.0));
         }
-        // Rust would also take words such as `inf` for numbers.
-        let spelled = text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
-        match text.parse::<f64>() {
-            Ok(number) if spelled && number.is_finite() => Ok(Self::Number(number)),
-            _ => Duration::from_text(text).map(Self::Time),
+        match number(text) {
+            Some(number) => Ok(Self::Number(number)),
+            None => Duration::from_text(text).map(Self::Time),
         }
     }
     fn schema() -> Schema {
         // A number is a number in JSON too, and not the text that the others are.
         json_schema!({
-            "description": "A share for `error_rate`, a duration for latencies, any of these or a number for a `query`.",
+            "description": "A share for error rates, a duration for times, a number for means, any of these for a `query`.",
             "type": ["string", "number"],
             "pattern": format!(r"^({SHARE}|{DURATION}|-?[0-9].*|.*\$\{{.*)$"),
             "examples": ["5%", "3s", 0.05],

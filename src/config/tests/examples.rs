@@ -22,6 +22,7 @@ fn each_is_known_here() {
         "many-agents.yaml",
         "quickstart.yaml",
         "segments.yaml",
+        "streams.yaml",
     ];
     assert_eq!(names, known, "an example without a test below");
 }
@@ -46,7 +47,7 @@ fn canary() {
     assert_eq!(deployment.bake, Duration::from_secs(3600));
     assert_eq!(deployment.cooldown, Duration::from_secs(600));
     assert_eq!(deployment.guards.len(), 3);
-    let margin = GuardTest::WorseThanStable { margin: 0.01, slower_than: None, confidence: 0.999 };
+    let margin = GuardTest::WorseThanStable { margin: 0.01, slower_than: None, cap: None, confidence: 0.999 };
     assert_eq!(deployment.guards[2].test, margin);
 }
 
@@ -113,6 +114,26 @@ fn many_agents() {
     assert_eq!(weights, [33_333, 66_666, 100_000]);
     let search = &config.agents[1].spec.versions["0.9.0"];
     assert_eq!(search.endpoints, [EndpointAddress::Unix("/run/support-search.sock".into())]);
+}
+
+#[test]
+fn streams() {
+    let config = example("streams.yaml");
+    let agent = &config.agents[0];
+    let streams = &agent.spec.streams;
+    assert_eq!((streams.dialect, streams.encoded), (Dialect::Auto, Encoded::Decode));
+    let seconds = |n| Some(Duration::from_secs(n));
+    assert_eq!((streams.stall_timeout, streams.heartbeat), (seconds(45), seconds(15)));
+    assert_eq!(streams.output_tokens_header.as_ref().map(|name| name.as_str()), Some("x-usage-output-tokens"));
+    let million = Usage { input_tokens: Some(1_000_000), output_tokens: Some(1_000_000) };
+    let cost = |model| streams.prices.cost_nanos(model, million).map(|nanos| nanos as f64 / 1e9);
+    let costs = ["gpt-5-mini", "gpt-5-mini-2025-08-07", "claude-sonnet-4-5", "own-model"].map(cost);
+    assert_eq!(costs, [Some(2.25), Some(11.25), Some(18.0), Some(30.0)]);
+    let guards = &agent.deployment.as_ref().unwrap().guards;
+    assert_eq!(guards.len(), 6);
+    let above = GuardTest::Above { limit: Limit::Mean(0.05), cap: Some(0.5), confidence: 0.999 };
+    assert_eq!(guards[4].test, above);
+    assert!(guards.iter().all(|guard| guard.check().is_ok()));
 }
 
 #[test]

@@ -73,9 +73,47 @@ fn guards_come_in_three_kinds() {
     let tests: Vec<_> = agent.deployment.unwrap().guards.into_iter().map(|guard| guard.test).collect();
     let limit = Limit::Duration(Duration::from_millis(1500));
     let windowed = GuardTest::Windowed { limit: Limit::Rate(0.05), window: Duration::from_secs(300), min_requests: 50 };
-    let stable =
-        GuardTest::WorseThanStable { margin: 0.005, slower_than: Some(Duration::from_secs(1)), confidence: 0.99 };
-    assert_eq!(tests, [windowed, GuardTest::Above { limit, confidence: 0.999 }, stable]);
+    let stable = GuardTest::WorseThanStable {
+        margin: 0.005,
+        slower_than: Some(Duration::from_secs(1)),
+        cap: None,
+        confidence: 0.99,
+    };
+    assert_eq!(tests, [windowed, GuardTest::Above { limit, cap: None, confidence: 0.999 }, stable]);
+}
+
+#[test]
+fn guards_on_means_take_numbers_and_a_cap() {
+    let agent = agent(
+        "deployment:
+  version: 1.5.0
+  guards:
+    - { metric: output_tokens_mean, above: 1500, confidence: 99.9% }
+    - { metric: output_tokens_mean, above: 1500.5, cap: '${WORKERS}000', confidence: 99.9% }
+    - { metric: cost_per_request_mean, worse_than_stable_by: 0.01, cap: 1, confidence: 99% }
+    - { metric: inter_token_p95, above: 200ms }",
+    );
+    let guards = agent.deployment.unwrap().guards;
+    let above = |limit, cap| GuardTest::Above { limit: Limit::Mean(limit), cap: Some(cap), confidence: 0.999 };
+    assert_eq!(guards[0].test, above(1500.0, 6000.0), "four times the limit");
+    assert_eq!(guards[1].test, above(1500.5, 3000.0));
+    let worse = GuardTest::WorseThanStable { margin: 0.01, slower_than: None, cap: Some(1.0), confidence: 0.99 };
+    assert_eq!(guards[2].test, worse);
+    assert!(matches!(guards[3].test, GuardTest::Windowed { min_requests: 1_000, .. }), "gaps, of which there are many");
+    assert!(guards.iter().all(|guard| guard.check().is_ok()));
+}
+
+#[test]
+fn streams_are_as_given_and_prices_are_for_all_agents() {
+    let plain = parse(AGENT);
+    assert_eq!(plain.agents[0].spec.streams, StreamSpec::default());
+    let text =
+        format!("prices: {{ m: {{ input: 0.1, output: '${{WORKERS}}' }} }}\n{AGENT}    streams: {{ dialect: off }}\n");
+    let streams = &parse(&text).agents[0].spec.streams;
+    assert_eq!(streams.dialect, Dialect::Off);
+    let usage = Usage { input_tokens: Some(10), output_tokens: Some(1) };
+    assert_eq!(streams.prices.cost_nanos("m", usage), Some(1_000 + 3_000));
+    assert_eq!(streams.prices.cost_nanos("n", usage), None);
 }
 
 #[test]

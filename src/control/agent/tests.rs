@@ -24,7 +24,11 @@ fn named(fingerprint: &str) -> Option<DeploymentSpec> {
 }
 
 fn breach(rollout: &mut AgentRollout, now: Moment) {
-    rollout.act(&Action::Rollback(RollbackCause::Guard(a_breach())), Cost { requests: 9, errors: 4 }, now);
+    rollout.act(
+        &Action::Rollback(RollbackCause::Guard(a_breach())),
+        Cost { requests: 9, errors: 4, ..Cost::default() },
+        now,
+    );
 }
 
 fn state(rollout: &AgentRollout) -> &str {

@@ -207,10 +207,33 @@ impl RollbackCause {
     }
 }
 
-/// What the version on trial was sent since its deployment began, and how much of it went wrong.
+/// What the version on trial was sent since its deployment began, how much of it went wrong, and what it took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Cost {
     /// Sent, ended or not.
     pub requests: u64,
     pub errors: u64,
+    /// Ended in a way that says something of the version.
+    pub streams: u64,
+    pub stream_errors: u64,
+    pub input_tokens: u64,
+    pub output_tokens: u64,
+    /// In 1e-9 of the price table's currency, of the answers that have a price.
+    pub nanos: u64,
+}
+
+impl Cost {
+    /// What was added since `earlier`. Counters that began anew give nothing.
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            requests: self.requests.saturating_sub(earlier.requests),
+            errors: self.errors.saturating_sub(earlier.errors),
+            streams: self.streams.saturating_sub(earlier.streams),
+            stream_errors: self.stream_errors.saturating_sub(earlier.stream_errors),
+            input_tokens: self.input_tokens.saturating_sub(earlier.input_tokens),
+            output_tokens: self.output_tokens.saturating_sub(earlier.output_tokens),
+            nanos: self.nanos.saturating_sub(earlier.nanos),
+        }
+    }
 }

@@ -1,25 +1,32 @@
 //! The e-variable of a block, in logarithms: see the mathematics on the page above.
 
-use super::super::Tally;
-use super::super::evidence::{ALTERNATIVES, LogFactors, alternatives, within_margin};
+use super::super::answers::{Answers, Worth};
+use super::super::evidence::{ALTERNATIVES, LogFactors, alternatives, log_factor, within_margin};
 
 /// With a null rate above this there is no worse to be told apart.
 pub(super) const NULL_RATE_MAX: f64 = 0.9;
 
-pub(super) fn block_factors(expected: f64, margin: f64, canary: Tally, stable: Tally) -> LogFactors {
+/// The answers of a block, with what they are worth.
+pub(super) struct Sides<'a, const L: usize> {
+    pub(super) canary: (&'a Answers<L>, &'a Worth<L>),
+    pub(super) stable: (&'a Answers<L>, &'a Worth<L>),
+}
+
+pub(super) fn block_factors<const L: usize>(expected: f64, margin: f64, sides: &Sides<'_, L>) -> LogFactors {
     let expected = within_margin(expected);
     if expected + margin > NULL_RATE_MAX {
         return [0.0; ALTERNATIVES];
     }
+    let (stable, canary) = (sides.stable.0.requests() as f64, sides.canary.0.requests() as f64);
     alternatives(expected + margin).map(|worse| {
-        let null = nearest_null(stable.requests as f64, canary.requests as f64, expected, worse - margin, margin);
-        log_ratio(stable, expected, null) + log_ratio(canary, worse, null + margin)
+        let null = nearest_null(stable, canary, expected, worse - margin, margin);
+        log_ratio(sides.stable, expected, null) + log_ratio(sides.canary, worse, null + margin)
     })
 }
 
-/// ln of the likelihood of `tally` at one rate over that at another.
-fn log_ratio(tally: Tally, at: f64, over: f64) -> f64 {
-    tally.bad as f64 * (at / over).ln() + tally.good() as f64 * ((1.0 - at) / (1.0 - over)).ln()
+/// ln of the likelihood of the answers at one rate over that at another.
+fn log_ratio<const L: usize>((answers, worth): (&Answers<L>, &Worth<L>), at: f64, over: f64) -> f64 {
+    answers.iter().map(|(level, requests)| requests as f64 * log_factor(worth[level], at, over)).sum()
 }
 
 /// Stable's rate a° in the point (a°, a° + δ) nearest to (a*, b*), where `high` = b* − δ > a* = `low`.
@@ -55,14 +62,21 @@ fn nearest_null(stable: f64, canary: f64, low: f64, high: f64, margin: f64) -> f
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::Tally;
+    use super::super::super::answers::YES_NO;
     use super::*;
+
+    fn yes_no(expected: f64, margin: f64, canary: Tally, stable: Tally) -> LogFactors {
+        let (canary, stable) = (&canary.into(), &stable.into());
+        block_factors(expected, margin, &Sides { canary: (canary, &YES_NO), stable: (stable, &YES_NO) })
+    }
 
     /// The mean of the block's e-variable at the given rates, for the k-th alternative.
     fn mean(expected: f64, margin: f64, canary: u64, stable: u64, rates: (f64, f64), k: usize) -> f64 {
         let factor = |canary: Tally, stable: Tally| {
             // One request's factor depends on the block's numbers, so take it as a difference.
             let sizes = (Tally::new(canary.requests, 0), Tally::new(stable.requests, 0));
-            (block_factors(expected, margin, canary, stable)[k], block_factors(expected, margin, sizes.0, sizes.1)[k])
+            (yes_no(expected, margin, canary, stable)[k], yes_no(expected, margin, sizes.0, sizes.1)[k])
         };
         let (all_good, _) = factor(Tally::new(canary, 0), Tally::new(stable, 0));
         let (canary_bad, _) = factor(Tally::new(canary, 1), Tally::new(stable, 0));

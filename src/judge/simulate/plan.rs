@@ -101,7 +101,7 @@ impl Plan {
         canary_shares: &[f64],
         stable_rates: &[f64],
     ) -> Self {
-        let test = GuardTest::WorseThanStable { margin, slower_than: None, confidence };
+        let test = GuardTest::WorseThanStable { margin, slower_than: None, cap: None, confidence };
         let traffic = Traffic::grid(requests_per_second, canary_shares, stable_rates);
         Self {
             guards: vec![GuardSpec { metric: Metric::ErrorRate, test }],

@@ -31,7 +31,7 @@ pub struct FalseAlarmRow {
 
 impl FalseAlarmRow {
     pub(super) fn new(traffic: Traffic, excess: f64, runs: u64, alarms: u64) -> Self {
-        Self { traffic, excess, runs, alarms, interval: interval::at_once(Tally::new(runs, alarms), 0.05) }
+        Self { traffic, excess, runs, alarms, interval: interval::at_once(Tally::new(runs, alarms).into(), 0.05) }
     }
 
     fn share(&self) -> f64 {
@@ -133,7 +133,7 @@ impl Report {
             text += &format!("guard            {guard}\n");
         }
         let (runs, alarms) = self.false_alarms.iter().fold((0, 0), |(r, a), row| (r + row.runs, a + row.alarms));
-        let (low, high) = interval::at_once(Tally::new(runs, alarms), 0.05);
+        let (low, high) = interval::at_once(Tally::new(runs, alarms).into(), 0.05);
         text += &format!(
             "false rollbacks  {alarms} of {runs} good canaries judged after every request: {} to {} at 95 %\n",
             percent(low),

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use super::super::against::AgainstTest;
+use super::super::answers::Sum;
 use super::super::counts::{Question, Timing, allowed_share};
 use super::super::evidence::AboveTest;
+use super::super::mean::{MeanTest, MeanThreshold};
 use super::super::threshold::{BAD_TO_BREACH_MAX, FORECAST_REQUESTS, Threshold};
 use super::super::window::Windows;
-use super::super::{Figures, Forecast, GuardTest, Metric, Reading, Tally, Unit, Verdict, explain, interval};
+use super::super::{Figures, Forecast, GuardTest, Limit, Metric, Reading, Tally, Unit, Verdict, explain, interval};
 use super::{Test, Watch};
 
 impl Watch {
@@ -16,6 +18,8 @@ impl Watch {
             Test::Window(threshold) => self.window_reading(threshold, now, windows),
             Test::Above(test) => self.above_reading(test),
             Test::Against(test) => self.against_reading(test),
+            Test::WindowedMean(mean) => self.windowed_mean_reading(mean, now, windows),
+            Test::Mean(test) => self.mean_reading(test),
         };
         reading.verdict = self.verdict(now, windows);
         if reading.verdict == Verdict::Breach {
@@ -35,19 +39,22 @@ impl Watch {
                 (threshold.bad_to_breach(tally), threshold.forecast(tally))
             }
             Test::Above(test) => outlook(test, |test, bad| {
-                test.take(Tally::new(1, u64::from(bad)));
+                test.take(&Tally::new(1, u64::from(bad)).into());
                 test.is_reached()
             }),
             Test::Against(test) => outlook(&**test, |test, bad| {
-                test.take(Tally::new(1, u64::from(bad)), Tally::new(test.usual_stable(1), 0));
+                test.take(&Tally::new(1, u64::from(bad)).into(), &Tally::new(test.usual_stable(1), 0).into());
                 test.is_reached()
             }),
+            // One request may be as bad as it likes.
+            Test::WindowedMean(_) => (None, None),
+            Test::Mean(test) => (in_a_row(&mut MeanTest::clone(test), MeanTest::play_one_more), None),
         }
     }
 
     fn window_reading(&self, threshold: &Threshold, now: Duration, windows: &Windows) -> Reading {
         let tally = windows.tally(threshold.span, self.question, now);
-        let mut canary = share_figures(tally, |tally| interval::at_once(tally, 0.05));
+        let mut canary = share_figures(tally, |sum| interval::at_once(sum, 0.05));
         let mut limit = threshold.allowed;
         if let Question::SlowerThan(timing, slow) = self.question {
             limit = slow.as_secs_f64();
@@ -63,8 +70,10 @@ impl Watch {
         }
     }
 
-    fn above_reading(&self, test: &AboveTest) -> Reading {
-        let GuardTest::Above { limit, confidence } = self.guard.test else { return self.blank_reading(Unit::Share) };
+    fn above_reading(&self, test: &AboveTest<2>) -> Reading {
+        let GuardTest::Above { limit, confidence, .. } = self.guard.test else {
+            return self.blank_reading(Unit::Share);
+        };
         Reading {
             canary: anytime_figures(self.canary.since_start, confidence),
             limit: Some(allowed_share(self.guard.metric, limit)),
@@ -73,7 +82,7 @@ impl Watch {
         }
     }
 
-    fn against_reading(&self, test: &AgainstTest) -> Reading {
+    fn against_reading(&self, test: &AgainstTest<2>) -> Reading {
         let GuardTest::WorseThanStable { margin, confidence, .. } = self.guard.test else {
             return self.blank_reading(Unit::Share);
         };
@@ -85,6 +94,35 @@ impl Watch {
             evidence: test.evidence(),
             ..self.blank_reading(Unit::Share)
         }
+    }
+
+    fn windowed_mean_reading(&self, mean: &MeanThreshold, now: Duration, windows: &Windows) -> Reading {
+        let (total, above) = (windows.total(mean.span, mean.amount, now), windows.tally(mean.span, self.question, now));
+        let estimate = mean.mean(total);
+        Reading {
+            canary: Figures { requests: total.requests, bad: above.bad, estimate, interval: None },
+            limit: Some(mean.limit),
+            evidence: mean.evidence(total),
+            ..self.blank_reading(self.guard.metric.unit())
+        }
+    }
+
+    fn mean_reading(&self, test: &MeanTest) -> Reading {
+        let unit = self.guard.metric.unit();
+        let (confidence, margin) = match self.guard.test {
+            GuardTest::Above { confidence, .. } => (confidence, None),
+            GuardTest::WorseThanStable { margin, confidence, .. } => (confidence, Some(margin)),
+            GuardTest::Windowed { .. } => return self.blank_reading(unit),
+        };
+        let figures = |sum: Sum, tally: Tally| mean_figures(test, sum, tally.bad, confidence);
+        let (canary, stable) = test.sums();
+        let stable = margin.map(|_| figures(stable, self.stable.since_start));
+        let limit = match self.guard.test {
+            GuardTest::Above { limit: Limit::Mean(limit), .. } => Some(limit),
+            _ => stable.and_then(|stable| stable.estimate).zip(margin).map(|(mean, margin)| mean + margin),
+        };
+        let canary = figures(canary, self.canary.since_start);
+        Reading { canary, stable, limit, evidence: test.evidence(), ..self.blank_reading(unit) }
     }
 
     fn blank_reading(&self, unit: Unit) -> Reading {
@@ -104,16 +142,28 @@ impl Watch {
 }
 
 fn anytime_figures(tally: Tally, confidence: f64) -> Figures {
-    share_figures(tally, |tally| interval::anytime(tally, (1.0 - confidence).clamp(1e-12, 1.0)))
+    share_figures(tally, |sum| interval::anytime(sum, (1.0 - confidence).clamp(1e-12, 1.0)))
 }
 
-fn share_figures(tally: Tally, interval: impl Fn(Tally) -> (f64, f64)) -> Figures {
+/// In the metric's unit, of the amounts up to the cap.
+fn mean_figures(test: &MeanTest, sum: Sum, bad: u64, confidence: f64) -> Figures {
+    let some = sum.requests > 0;
+    let (low, high) = interval::anytime(sum, (1.0 - confidence).clamp(1e-12, 1.0));
+    Figures {
+        requests: sum.requests,
+        bad,
+        estimate: some.then(|| test.in_unit(sum.mean())),
+        interval: some.then(|| (test.in_unit(low), test.in_unit(high))),
+    }
+}
+
+fn share_figures(tally: Tally, interval: impl Fn(Sum) -> (f64, f64)) -> Figures {
     let some = tally.requests > 0;
     Figures {
         requests: tally.requests,
         bad: tally.bad,
         estimate: some.then(|| tally.share()),
-        interval: some.then(|| interval(tally)),
+        interval: some.then(|| interval(tally.into())),
     }
 }
 
@@ -129,7 +179,7 @@ fn quantile_figures(
 ) -> (Option<f64>, Option<(f64, f64)>) {
     let Some((quantile, times)) = metric.quantile().zip(windows.times(span, timing, now)) else { return (None, None) };
     let requests = times.count();
-    let ranks = interval::at_once(Tally::new(requests, (quantile * requests as f64).round() as u64), 0.05);
+    let ranks = interval::at_once(Sum { requests, total: quantile * requests as f64 }, 0.05);
     let at = |quantile| times.quantile(quantile).map(|time| time.as_secs_f64());
     // The histogram rounds up; a figure in the limit's own bucket is not above the limit.
     let estimate = at(quantile).map(|time| if is_above { time } else { time.min(limit.as_secs_f64()) });
@@ -138,11 +188,15 @@ fn quantile_figures(
 
 /// `one_more` plays one request, bad or good, to a copy of the test, and says whether that is a breach.
 fn outlook<T: Clone>(test: &T, one_more: impl Fn(&mut T, bool) -> bool) -> (Option<u64>, Option<Forecast>) {
-    let mut copy = test.clone();
-    let in_a_row = (1..=BAD_TO_BREACH_MAX).find(|_| one_more(&mut copy, true));
+    let in_a_row = in_a_row(&mut test.clone(), |test| one_more(test, true));
     let trips = |bad| {
         let mut copy = test.clone();
         (0..FORECAST_REQUESTS).any(|request| one_more(&mut copy, request >= FORECAST_REQUESTS - bad))
     };
     (in_a_row, Forecast::search(FORECAST_REQUESTS, trips))
+}
+
+/// How many bad ones in a row it takes.
+fn in_a_row<T>(test: &mut T, one_more_bad: impl Fn(&mut T) -> bool) -> Option<u64> {
+    (1..=BAD_TO_BREACH_MAX).find(|_| one_more_bad(test))
 }

@@ -9,7 +9,7 @@ use super::*;
 use crate::telemetry::commits::CommitFigures;
 use crate::telemetry::counters::{self, ErrorCode};
 use crate::telemetry::outside::QueryResult;
-use crate::telemetry::stats::{Exchange, Outcome, StatusClass, VersionStats};
+use crate::telemetry::stats::{Exchange, Outcome, StatusClass, StreamEnd, Usage, VersionStats};
 
 /// All parts, with two workers.
 struct Rig {
@@ -45,6 +45,17 @@ fn serve(stats: &VersionStats, worker: usize, outcome: Outcome, status: u16, lat
     let latency = Duration::from_millis(latency_ms);
     let class = StatusClass::of(status);
     stats.ended(worker, &Exchange::plain(outcome, class, latency, Some(latency / 2)));
+}
+
+/// A stream of 40 output tokens after 10 of input, for 0.25 of the currency; `priced` or not.
+fn stream(stats: &VersionStats, worker: usize, outcome: Outcome, end: StreamEnd, priced: bool) {
+    stats.started(worker);
+    let time = Duration::from_millis(64);
+    stats.between_tokens(worker, time / 8);
+    let plain = Exchange::plain(outcome, StatusClass::Success, 10 * time, Some(time));
+    let usage = Usage { input_tokens: Some(10), output_tokens: Some(40) };
+    let cost_nanos = priced.then_some(250_000_000);
+    stats.ended(worker, &Exchange { stream: Some(end), first_token: Some(2 * time), usage, cost_nanos, ..plain });
 }
 
 /// Samples by name and labels as they stand in the text, and the names' help and type.
@@ -91,6 +102,10 @@ fn full() -> Rig {
     serve(&stable, 1, Outcome::Success, 204, 700);
     serve(&canary, 0, Outcome::ServerError, 503, 5);
     canary.started(1);
+    let streaming = rig.version("streaming-bot", "2.0.0");
+    stream(&streaming, 0, Outcome::Success, StreamEnd::Complete, true);
+    stream(&streaming, 1, Outcome::StreamError, StreamEnd::Error, true);
+    stream(&streaming, 1, Outcome::ClientCancel, StreamEnd::Cancelled, false);
     rig.stats.agent("production".into(), "support-bot".into()).without_key(1);
     rig.reloads.succeeded("abc", UNIX_EPOCH + Duration::from_secs(1_700_000_000));
     rig.metrics.set_table_source(Box::new(|| {
@@ -135,6 +150,7 @@ fn every_figure_is_shown_where_it_belongs() {
     let scrape = full().scrape();
     let stable = r#"environment="production",agent="support-bot",version="1.4.2""#;
     let canary = r#"environment="production",agent="support-bot",version="1.5.0""#;
+    let streaming = r#"environment="production",agent="streaming-bot",version="2.0.0""#;
     let agent = r#"environment="production",agent="support-bot""#;
     let guard = format!(r#"{agent},guard="error_rate above 5% for 5m""#);
     for (series, value) in [
@@ -151,6 +167,25 @@ fn every_figure_is_shown_where_it_belongs() {
         (format!(r#"pointsman_request_duration_seconds_bucket{{{stable},le="+Inf"}}"#), 2.0),
         (format!(r#"pointsman_time_to_first_byte_seconds_bucket{{{stable},le="0.524288"}}"#), 2.0),
         (format!("pointsman_time_to_first_byte_seconds_sum{{{stable}}}"), 0.3515),
+        (format!(r#"pointsman_streams_total{{{streaming},end="complete"}}"#), 1.0),
+        (format!(r#"pointsman_streams_total{{{streaming},end="error"}}"#), 1.0),
+        (format!(r#"pointsman_streams_total{{{streaming},end="cancelled"}}"#), 1.0),
+        (format!("pointsman_gen_ai_server_time_to_first_token_seconds_count{{{streaming}}}"), 2.0),
+        (format!("pointsman_gen_ai_server_time_to_first_token_seconds_sum{{{streaming}}}"), 0.256),
+        (format!("pointsman_gen_ai_client_operation_time_per_output_chunk_seconds_count{{{streaming}}}"), 3.0),
+        (format!(r#"pointsman_gen_ai_client_token_usage_count{{{streaming},gen_ai_token_type="output"}}"#), 2.0),
+        (
+            format!(r#"pointsman_gen_ai_client_token_usage_bucket{{{streaming},gen_ai_token_type="output",le="15"}}"#),
+            0.0,
+        ),
+        (
+            format!(r#"pointsman_gen_ai_client_token_usage_bucket{{{streaming},gen_ai_token_type="output",le="63"}}"#),
+            2.0,
+        ),
+        (format!(r#"pointsman_gen_ai_client_token_usage_sum{{{streaming},gen_ai_token_type="input"}}"#), 20.0),
+        (format!(r#"pointsman_gen_ai_tokens_total{{{streaming},gen_ai_token_type="output"}}"#), 120.0),
+        (format!("pointsman_cost_total{{{streaming}}}"), 0.5),
+        (format!("pointsman_unpriced_answers_total{{{streaming}}}"), 1.0),
         (format!("pointsman_bucketing_key_missing_total{{{agent}}}"), 1.0),
         (format!("pointsman_version_weight_ratio{{{stable}}}"), 0.95),
         (format!("pointsman_version_weight_ratio{{{canary}}}"), 0.05),
@@ -174,6 +209,9 @@ fn every_figure_is_shown_where_it_belongs() {
     ] {
         assert_eq!(scrape.of(&series), Some(value), "{series}");
     }
+    let of_streams =
+        scrape.beginning("pointsman_streams_total{").len() + scrape.beginning("pointsman_cost_total{").len();
+    assert_eq!(of_streams, 4, "versions without streams have no series of them");
     assert!(scrape.beginning("pointsman_health_check_success{").len() == 1, "what nobody knows is not shown");
     assert!(scrape.of("process_resident_memory_bytes").is_some_and(|bytes| bytes > 0.0));
 }
@@ -184,7 +222,9 @@ fn every_metric_has_help_and_the_suffix_of_its_unit() {
     for (name, kind) in &scrape.types {
         assert!(scrape.help.get(name).is_some_and(|help| help.len() > 10), "{name} has no help");
         assert_eq!(kind == "counter", name.ends_with("_total"), "{name} is a {kind}");
-        assert!(kind != "histogram" || name.ends_with("_seconds"), "{name} has no unit");
+        // The convention's unit of token usage is the token: no unit in the name.
+        let has_unit = name.ends_with("_seconds") || name == "pointsman_gen_ai_client_token_usage";
+        assert!(kind != "histogram" || has_unit, "{name} has no unit");
         assert!(name.starts_with("pointsman_") || name.starts_with("process_"), "{name}");
     }
 }
@@ -293,15 +333,18 @@ fn beyond_the_limit_versions_add_to_other_and_no_count_is_lost() {
     for round in 1..=3u32 {
         for version in &versions {
             serve(version, 0, Outcome::Success, 200, 10);
+            stream(version, 1, Outcome::Success, StreamEnd::Complete, true);
             version.started(1);
         }
         let scrape = rig.scrape();
         let requests = scrape.beginning("pointsman_requests_total{");
         assert_eq!(requests.len(), 3, "{requests:?}");
-        assert_eq!(requests.iter().map(|(_, count)| count).sum::<f64>(), f64::from(5 * round));
+        assert_eq!(requests.iter().map(|(_, count)| count).sum::<f64>(), f64::from(10 * round));
         let other = r#"environment="production",agent="_other",version="_other""#;
         let count = |name: &str| scrape.of(&format!("pointsman_{name}{{{other}}}"));
-        assert_eq!(count("request_duration_seconds_count"), Some(f64::from(3 * round)));
+        assert_eq!(count("request_duration_seconds_count"), Some(f64::from(6 * round)));
+        assert_eq!(count("cost_total"), Some(0.75 * f64::from(round)));
+        assert_eq!(count("gen_ai_server_time_to_first_token_seconds_count"), Some(f64::from(3 * round)));
         assert_eq!(count("requests_in_flight"), Some(f64::from(3 * round)));
     }
     // Three of the five go. `_other` keeps what they counted; those with names end.
@@ -311,7 +354,7 @@ fn beyond_the_limit_versions_add_to_other_and_no_count_is_lost() {
     let scrape = rig.scrape();
     let requests = scrape.beginning("pointsman_requests_total{");
     let other = r#"pointsman_requests_total{environment="production",agent="_other",version="_other",outcome="success",status_class="2xx"}"#;
-    assert_eq!(requests, [(other, 10.0)]);
+    assert_eq!(requests, [(other, 19.0)]);
 }
 
 #[test]

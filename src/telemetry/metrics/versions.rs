@@ -9,6 +9,7 @@ use prometheus::proto::{Metric, MetricFamily};
 use super::bound::{Bounded, Growing, OTHER};
 use super::family::Family;
 use super::lock;
+use super::streams::{StreamFamilies, StreamSamples};
 use crate::telemetry::stats::{
     AgentStats, Distribution, Outcome, StatsRegistry, StatusClass, Totals, VersionLabels, VersionStats,
 };
@@ -23,6 +24,7 @@ pub(super) struct VersionCollector {
     duration: Family,
     first_byte: Family,
     in_flight: Family,
+    streams: StreamFamilies,
     keyless: Family,
 }
 
@@ -64,6 +66,7 @@ impl VersionCollector {
                 &with_bound("Exchanges that began and have not ended."),
                 &VERSION,
             ),
+            streams: StreamFamilies::new(with_bound),
             keyless: Family::counter(
                 "pointsman_bucketing_key_missing_total",
                 "Requests in which no source of the agent's bucketing key was present; they went to stable. \
@@ -73,7 +76,7 @@ impl VersionCollector {
         }
     }
 
-    fn versions(&self, state: &mut State) -> [MetricFamily; 4] {
+    fn versions(&self, state: &mut State) -> Vec<MetricFamily> {
         let all = self.stats.versions();
         let live = all.iter().map(|v| &v.labels).collect::<HashSet<_>>();
         state.versions.retain(&live, &environments(all.iter().map(|v| &v.labels.environment)));
@@ -86,12 +89,14 @@ impl VersionCollector {
             let in_flight = rest_in_flight.get(environment).copied().unwrap_or_default();
             self.sample([environment, OTHER, OTHER], totals, in_flight, &mut samples);
         }
-        [
+        let mut families = vec![
             self.requests.with(samples.requests),
             self.duration.with(samples.duration),
             self.first_byte.with(samples.first_byte),
             self.in_flight.with(samples.in_flight),
-        ]
+        ];
+        families.extend(self.streams.with(samples.streams));
+        families
     }
 
     fn version(
@@ -128,6 +133,7 @@ impl VersionCollector {
         samples.duration.push(self.duration.histogram_sample(&names, &totals.latency));
         samples.first_byte.push(self.first_byte.histogram_sample(&names, &totals.first_byte));
         samples.in_flight.push(self.in_flight.sample(&names, in_flight as f64));
+        self.streams.sample(names, &totals.streams, &mut samples.streams);
     }
 
     fn keyless(&self, state: &mut State) -> MetricFamily {
@@ -155,17 +161,18 @@ struct Samples {
     duration: Vec<Metric>,
     first_byte: Vec<Metric>,
     in_flight: Vec<Metric>,
+    streams: StreamSamples,
 }
 
 impl Collector for VersionCollector {
     fn desc(&self) -> Vec<&Desc> {
         let families = [&self.requests, &self.duration, &self.first_byte, &self.in_flight, &self.keyless];
-        families.map(Family::desc).to_vec()
+        families.map(Family::desc).into_iter().chain(self.streams.descs()).collect()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
         let mut state = lock(&self.state);
-        let mut families = self.versions(&mut state).to_vec();
+        let mut families = self.versions(&mut state);
         families.push(self.keyless(&mut state));
         families
     }
@@ -185,14 +192,12 @@ impl Growing for Totals {
         }
         self.latency.add_growth(&now.latency, &earlier.latency);
         self.first_byte.add_growth(&now.first_byte, &earlier.first_byte);
+        self.streams.add_growth(&now.streams, &earlier.streams);
     }
 }
 
 impl Growing for Distribution {
     fn add_growth(&mut self, now: &Self, earlier: &Self) {
-        for ((sum, now), earlier) in self.counts.iter_mut().zip(&now.counts).zip(&earlier.counts) {
-            sum.add_growth(now, earlier);
-        }
-        self.sum_us.add_growth(&now.sum_us, &earlier.sum_us);
+        Distribution::add_growth(self, now, earlier);
     }
 }

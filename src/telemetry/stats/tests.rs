@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use proptest::prelude::*;
 
-use super::histogram::{TOP_OCTAVE, bucket_of};
+use super::histogram::TOP_OCTAVE;
 use super::registry::OwnLine;
 use super::*;
 
@@ -38,7 +38,7 @@ const LONGEST_US: u64 = (1 << TOP_OCTAVE) - 1;
 fn buckets_tile_the_range_without_gap_or_overlap() {
     let mut start = 0;
     for index in 0..HISTOGRAM_BUCKETS {
-        let end = bucket_end_us(index);
+        let end = bucket_end(index);
         assert!(end > start, "bucket {index} is empty: {start}..{end}");
         assert_eq!(bucket_of(start), index, "first value of bucket {index}");
         assert_eq!(bucket_of(end - 1), index, "last value of bucket {index}");
@@ -59,7 +59,7 @@ fn what_is_longer_than_the_range_counts_in_the_last_bucket() {
 fn every_power_of_two_is_an_edge() {
     // The scrape's coarse boundaries rely on it.
     for power in 0..=TOP_OCTAVE {
-        assert!((0..HISTOGRAM_BUCKETS).any(|index| bucket_end_us(index) == 1 << power), "2^{power} µs is no edge");
+        assert!((0..HISTOGRAM_BUCKETS).any(|index| bucket_end(index) == 1 << power), "2^{power} µs is no edge");
     }
 }
 
@@ -75,8 +75,8 @@ proptest! {
     #[test]
     fn a_value_lies_in_its_bucket(us in prop_oneof![0..5_000u64, 0..=LONGEST_US]) {
         let index = bucket_of(us);
-        prop_assert!(us < bucket_end_us(index));
-        prop_assert!(index == 0 || us >= bucket_end_us(index - 1));
+        prop_assert!(us < bucket_end(index));
+        prop_assert!(index == 0 || us >= bucket_end(index - 1));
     }
 
     #[test]
@@ -107,7 +107,7 @@ proptest! {
         values in prop::collection::vec(0..=LONGEST_US, 0..100),
         index in 0..HISTOGRAM_BUCKETS,
     ) {
-        let limit = bucket_end_us(index) - 1;
+        let limit = bucket_end(index) - 1;
         let exact = values.iter().filter(|v| **v > limit).count() as u64;
         prop_assert_eq!(distribution(&values).above(Duration::from_micros(limit)), exact);
     }
@@ -157,7 +157,7 @@ fn since_a_later_moment_is_empty_rather_than_negative() {
 fn sums_saturate_where_a_duration_is_absurd() {
     let mut d = distribution(&[u64::MAX]);
     d.record(Duration::MAX);
-    assert_eq!((d.count(), d.sum_us), (2, u64::MAX));
+    assert_eq!((d.count(), d.sum), (2, u64::MAX));
 }
 
 // --- versions ---
@@ -276,7 +276,7 @@ fn a_reader_never_sees_more_ends_than_starts_nor_ends_without_their_outcome() {
     });
     let totals = stats.totals();
     assert_eq!((totals.started, totals.ended, totals.in_flight()), (2 * EXCHANGES, 2 * EXCHANGES, 0));
-    assert_eq!((totals.latency.count(), totals.latency.sum_us), (2 * EXCHANGES, 2 * EXCHANGES * 42));
+    assert_eq!((totals.latency.count(), totals.latency.sum), (2 * EXCHANGES, 2 * EXCHANGES * 42));
 }
 
 #[test]
@@ -378,4 +378,78 @@ fn the_registrys_versions_ring_the_registrys_bell() {
     let registry = StatsRegistry::new(1);
     let stats = registry.version(labels("production", "bot", "1.0.0"));
     assert!(Arc::ptr_eq(&stats.bell, registry.bell()));
+}
+
+// --- streams, tokens and cost ---
+
+fn stream(outcome: Outcome, end: StreamEnd, tokens: u64) -> Exchange {
+    let usage = Usage { input_tokens: Some(tokens / 2), output_tokens: Some(tokens) };
+    let first_token = Some(Duration::from_millis(20));
+    Exchange { stream: Some(end), first_token, usage, cost_nanos: Some(7_000), ..exchange(outcome, 1_000) }
+}
+
+#[test]
+fn streams_are_counted_by_their_end_and_only_some_ends_say_anything() {
+    let stats = version(2);
+    for (worker, end) in StreamEnd::ALL.into_iter().enumerate() {
+        stats.started(worker % 2);
+        stats.ended(worker % 2, &stream(Outcome::Success, end, 10));
+    }
+    let streams = stats.totals().streams;
+    assert_eq!(streams.ends, [1; StreamEnd::ALL.len()]);
+    assert_eq!((streams.judged(), streams.errors()), (4, 3), "neither the cancelled nor the opaque");
+    assert_eq!(StreamEnd::ALL.iter().map(|e| e.as_str()).collect::<HashSet<_>>().len(), StreamEnd::ALL.len());
+    for (index, end) in StreamEnd::ALL.iter().enumerate() {
+        assert_eq!(*end as usize, index);
+    }
+}
+
+#[test]
+fn tokens_of_a_cancelled_answer_were_spent_but_are_no_evidence() {
+    let stats = version(1);
+    for (outcome, end) in [(Outcome::Success, StreamEnd::Complete), (Outcome::ClientCancel, StreamEnd::Cancelled)] {
+        stats.started(0);
+        stats.ended(0, &stream(outcome, end, 100));
+    }
+    let streams = stats.totals().streams;
+    assert_eq!((streams.input_tokens, streams.output_tokens, streams.cost_nanos), (100, 200, 14_000));
+    assert_eq!((streams.output.count(), streams.output.sum, streams.cost.sum), (1, 100, 7));
+    assert_eq!((streams.first_token.count(), streams.unpriced), (1, 0));
+}
+
+#[test]
+fn an_answer_that_claims_the_impossible_wraps_no_sum() {
+    let stats = version(1);
+    for _ in 0..3 {
+        stats.started(0);
+        let absurd = stream(Outcome::Success, StreamEnd::Complete, u64::MAX);
+        stats.ended(0, &Exchange { cost_nanos: Some(u64::MAX), ..absurd });
+    }
+    let streams = stats.totals().streams;
+    assert_eq!(streams.output_tokens, 3 * u64::from(u32::MAX));
+    assert_eq!(streams.cost_nanos, 3_000_000_000_000_000);
+}
+
+#[test]
+fn a_version_that_never_streams_has_no_part_for_streams() {
+    let stats = version(1);
+    stats.started(0);
+    stats.ended(0, &exchange(Outcome::Success, 5));
+    assert!(stats.shards[0].get().expect("it served").streams.get().is_none());
+    assert_eq!(stats.totals().streams, StreamTotals::default());
+    stats.between_tokens(0, Duration::from_millis(3));
+    let streams = stats.totals().streams;
+    assert_eq!((streams.any, streams.between_tokens.sum), (true, 3_000));
+}
+
+#[test]
+fn only_the_histograms_that_are_asked_for_are_read() {
+    let stats = version(1);
+    stats.started(0);
+    stats.ended(0, &stream(Outcome::Success, StreamEnd::Complete, 10));
+    let mut totals = Totals::default();
+    stats.read(&mut totals, Histograms { cost: true, ..Histograms::default() });
+    assert_eq!((totals.streams.cost.count(), totals.streams.output.count(), totals.latency.count()), (1, 0, 0));
+    stats.read(&mut totals, Histograms { cost: true, ..Histograms::default() });
+    assert_eq!(totals.streams.cost.count(), 1, "a second read counts nothing twice");
 }

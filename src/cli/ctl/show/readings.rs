@@ -77,6 +77,7 @@ fn amount(figure: f64, unit: &str) -> String {
     match unit {
         "duration" => seconds(figure),
         "share" => percent(figure * 100.0),
+        "tokens" => format!("{figure:.0} tokens"),
         _ => format!("{figure:.4}"),
     }
 }
@@ -87,6 +88,18 @@ mod tests {
 
     fn shown(json: serde_json::Value) -> String {
         readings(&serde_json::from_value(json).unwrap(), Style::of_stdout())
+    }
+
+    #[test]
+    fn figures_stand_in_their_unit() {
+        for (figure, unit, text) in [
+            (0.05, "share", "5%"),
+            (1.5, "duration", "1s 500ms"),
+            (1_213.4, "tokens", "1213 tokens"),
+            (0.05, "cost", "0.0500"),
+        ] {
+            assert_eq!(amount(figure, unit), text);
+        }
     }
 
     #[test]
