@@ -7,9 +7,9 @@
 //!
 //! It never fails: what it does not understand, or what is beyond its bounds, is passed over. Bounds: less than
 //! 1 KiB of state per answer; a whole JSON body is read up to [`DOCUMENT_BYTES`]. A coded answer that is to be
-//! decoded takes some 80 KiB more while it lasts, and is given up where it grows more than [`MOST_GROWTH`]-fold.
+//! decoded takes some 80 KiB more while it lasts, and is given up where it grows more than 200-fold.
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use flate2::write::{MultiGzDecoder, ZlibDecoder};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
@@ -17,10 +17,9 @@ use http::{HeaderMap, HeaderValue};
 
 use crate::routing::spec::{Dialect, Encoded};
 use crate::telemetry::stats::{StreamEnd, Usage};
-use answer::Answer;
 pub use answer::Seen;
-use lines::Records;
-use sse::{Events, Lines};
+pub use reader::DOCUMENT_BYTES;
+use reader::Reader;
 
 mod answer;
 #[cfg(test)]
@@ -29,16 +28,11 @@ mod dialect;
 mod document;
 mod json;
 mod lines;
+mod reader;
 mod sse;
 #[cfg(test)]
 mod tests;
-
-/// A longer JSON body is passed over.
-pub const DOCUMENT_BYTES: usize = 16 << 20;
-/// How much longer a decoded answer may be than what was sent; streams of small events shrink well.
-const MOST_GROWTH: usize = 200;
-/// Growth is not looked at before so many bytes.
-const GROWTH_GRACE: usize = 1 << 20;
+mod words;
 
 /// What an answer's content type makes of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,23 +69,6 @@ enum Source {
     Gzip(Box<MultiGzDecoder<Reader>>),
     Deflate(Box<ZlibDecoder<Reader>>),
     Opaque,
-}
-
-/// What reads the clear text.
-struct Reader {
-    framing: Framing,
-    answer: Answer,
-    /// How much more may come out of a decoder.
-    allowance: usize,
-}
-
-enum Framing {
-    Events(Lines),
-    Lines(Records),
-    /// So many bytes are still read.
-    Document {
-        left: usize,
-    },
 }
 
 impl Media {
@@ -194,7 +171,7 @@ impl Tap {
     /// Whether the client is between two server-sent events, so that a comment can be put there.
     pub fn is_between_events(&self) -> bool {
         let Source::Clear(reader) = &self.source else { return false };
-        matches!(&reader.framing, Framing::Events(lines) if lines.is_between_events())
+        reader.is_between_events()
     }
 
     /// Whether the last word was said: what follows is awaited no more.
@@ -244,64 +221,5 @@ fn end_unread(transport: Transport) -> StreamEnd {
         Transport::Broken => StreamEnd::Truncated,
         Transport::Stalled => StreamEnd::Stalled,
         Transport::Cancelled => StreamEnd::Cancelled,
-    }
-}
-
-impl Reader {
-    fn new(dialect: Dialect, media: Media) -> Self {
-        let framing = match media {
-            Media::Events => Framing::Events(Lines::default()),
-            Media::Lines => Framing::Lines(Records::default()),
-            Media::Document => Framing::Document { left: DOCUMENT_BYTES },
-        };
-        Self { framing, answer: Answer::new(dialect), allowance: GROWTH_GRACE }
-    }
-
-    fn allow(&mut self, encoded: usize) {
-        self.allowance = self.allowance.saturating_add(encoded.saturating_mul(MOST_GROWTH));
-    }
-
-    fn read(&mut self, bytes: &[u8]) {
-        match &mut self.framing {
-            Framing::Events(lines) => lines.read(bytes, &mut self.answer),
-            Framing::Lines(records) => records.read(bytes, &mut self.answer),
-            Framing::Document { left } => {
-                *left = left.saturating_sub(bytes.len());
-                if *left > 0 {
-                    self.answer.data(bytes);
-                }
-            }
-        }
-    }
-
-    /// Whether nothing was passed over because it is too long.
-    fn is_all_read(&self) -> bool {
-        !matches!(self.framing, Framing::Document { left: 0 })
-    }
-
-    /// Takes what only lacks its end; answers whether the document is whole that was last read.
-    fn finish(&mut self) -> bool {
-        let is_whole = self.answer.is_whole();
-        match &mut self.framing {
-            Framing::Document { .. } => self.answer.end_document(),
-            Framing::Events(lines) if is_whole => lines.finish(&mut self.answer),
-            Framing::Lines(records) if is_whole => records.finish(&mut self.answer),
-            Framing::Events(_) | Framing::Lines(_) => self.answer.end_within(),
-        }
-        is_whole
-    }
-}
-
-/// The end of a decoder.
-impl Write for Reader {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let left = self.allowance.checked_sub(bytes.len());
-        self.allowance = left.ok_or_else(|| io::Error::other("it grows too much"))?;
-        self.read(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

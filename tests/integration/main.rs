@@ -14,5 +14,6 @@ mod prometheus;
 mod reload;
 mod rollback;
 mod store;
+mod streams;
 mod tunnel;
 mod upstream_http2;

@@ -103,7 +103,7 @@ impl Answer {
     }
 
     fn take(&mut self, meaning: Meaning) {
-        self.terminal |= meaning.terminal;
+        self.terminal = meaning.terminal || self.terminal && !meaning.open;
         self.failed |= meaning.error;
         self.seen.tokens += u32::from(meaning.content);
     }

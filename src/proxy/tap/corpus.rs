@@ -91,6 +91,7 @@ fn openai() -> Vec<Case> {
         case!("openai_chat_error.sse", OpenAi, report(4, 2).model("gpt-4o-mini-2024-07-18").error()),
         case!("openai_choices.sse", OpenAi, report(7, 3).model("gpt-4o-mini-2024-07-18"))
             .ends_with(r#""finish_reason":"length"}]}"#),
+        case!("openai_choices_in_turn.sse", OpenAi, report(6, 2).model("gpt-4o-mini-2024-07-18")),
         case!("openai_tools.sse", OpenAi, report(6, 3).model("gpt-4o-mini-2024-07-18"))
             .ends_with(r#""finish_reason":"tool_calls"}]}"#),
         case!("openai_completions.sse", OpenAi, report(4, 2).model("org/instruct"))

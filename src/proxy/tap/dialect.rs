@@ -12,8 +12,9 @@
 //! `auto` looks for the marks in the first [`LOOKS`] documents; what has shown none by then is plain. In each
 //! dialect but plain, an event named `error` is an error.
 
-use super::document::{Document, ErrorMember, TaskState, Type};
+use super::document::{Document, ErrorMember};
 use super::sse::EventName;
+use super::words::{TaskState, Type};
 use crate::routing::spec::Dialect;
 
 /// How many documents `auto` looks at before it takes the answer for plain.
@@ -41,6 +42,8 @@ pub(super) struct Meaning {
     pub content: bool,
     /// The answer's last word; more may follow it, but need not.
     pub terminal: bool,
+    /// It has begun what has not ended: what went before was not the last word.
+    pub open: bool,
     pub error: bool,
 }
 
@@ -93,29 +96,33 @@ impl Tongue {
         let facts = &document.facts;
         let mut meaning = match self {
             Self::Unknown { .. } => {
-                Meaning { content: true, terminal: false, error: facts.error == ErrorMember::Object }
+                Meaning { content: true, error: facts.error == ErrorMember::Object, ..Meaning::default() }
             }
             Self::Plain => return Meaning { content: true, ..Meaning::default() },
             Self::OpenAi => openai(document),
             Self::Anthropic => Meaning {
                 content: facts.kind == Type::ContentDelta,
                 terminal: facts.kind == Type::MessageStop,
-                error: facts.kind == Type::Error,
+                error: facts.kind == Type::Error || facts.error == ErrorMember::Object,
+                open: false,
             },
             Self::A2a => Meaning {
                 content: facts.has_content,
                 terminal: facts.last || facts.task == TaskState::Ended,
                 error: facts.task == TaskState::Failed || facts.error == ErrorMember::Object,
+                open: false,
             },
             Self::Mcp => Meaning {
                 content: facts.result,
                 terminal: facts.result && !facts.method,
                 error: facts.error == ErrorMember::Object,
+                open: false,
             },
             Self::Ollama => Meaning {
                 content: facts.has_content,
                 terminal: facts.done == Some(true),
                 error: facts.error != ErrorMember::Absent,
+                open: false,
             },
         };
         meaning.error |= name == EventName::Error;
@@ -126,9 +133,11 @@ impl Tongue {
 
 fn openai(document: &Document) -> Meaning {
     let facts = &document.facts;
+    let choices_ended = document.choices.have_ended();
     Meaning {
         content: facts.kind == Type::ResponseDelta || facts.has_choices && facts.has_content,
-        terminal: facts.kind == Type::ResponseEnd || facts.has_choices && document.choices.have_ended(),
+        terminal: facts.kind == Type::ResponseEnd || facts.has_choices && choices_ended,
+        open: facts.has_choices && !choices_ended,
         error: facts.error != ErrorMember::Absent
             || facts.choice_failed
             || facts.object == Type::Error

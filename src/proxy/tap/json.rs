@@ -7,7 +7,9 @@
 //! Bounds: containers are followed [`DEPTH`] levels deep, deeper ones are skipped whole; keys and texts are
 //! told by their first [`TEXT_BYTES`], as written (escapes included).
 
-use memchr::memchr2;
+mod text;
+
+use text::{Held, StringEnd, string_end};
 
 /// The deepest place that anybody asks about, and one to spare.
 pub(super) const DEPTH: usize = 8;
@@ -62,54 +64,32 @@ enum State {
     Fresh,
     /// Between values and signs.
     Between,
-    /// Within a string that is wanted, or not.
-    Text {
-        wanted: bool,
-        escaped: bool,
-    },
-    Scalar(Scalar),
-    /// So many levels deep in a container that nobody asked for.
-    Skip(u32),
-    SkipText {
-        levels: u32,
-        escaped: bool,
-    },
+    /// Within a string; whether what was held of it is wanted.
+    Text { wanted: bool, escaped: bool },
+    /// Within a number or a literal.
+    Scalar { wanted: bool },
+    /// So many levels deep in a container that nobody asked for, or in a string there.
+    Skip { levels: u32, text: Option<Escaped> },
     /// The document is whole; what follows is passed over.
     Done,
 }
 
-/// A number or a literal, by how it began.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Scalar {
-    Unwanted,
-    Literal(u8),
-    Number(Option<u64>),
-}
+/// Whether the last byte was an escape's backslash.
+type Escaped = bool;
 
-/// A string's beginning that came in more than one piece.
-struct Held {
-    bytes: [u8; TEXT_BYTES],
-    length: usize,
-}
-
-impl Held {
-    fn push(&mut self, bytes: &[u8]) {
-        let taken = bytes.len().min(TEXT_BYTES - self.length);
-        self.bytes[self.length..self.length + taken].copy_from_slice(&bytes[..taken]);
-        self.length += taken;
+/// What ends a number or a literal.
+const ENDS: [bool; 256] = {
+    let (ends, mut table, mut index) = (b",}] \n\r\t\":{[", [false; 256], 0);
+    while index < ends.len() {
+        table[ends[index] as usize] = true;
+        index += 1;
     }
-}
+    table
+};
 
 impl<P: Copy> Scanner<P> {
     pub fn new() -> Self {
-        Self {
-            state: State::Fresh,
-            at: None,
-            wants_key: false,
-            levels: [None; DEPTH],
-            depth: 0,
-            held: Held { bytes: [0; TEXT_BYTES], length: 0 },
-        }
+        Self { state: State::Fresh, at: None, wants_key: false, levels: [None; DEPTH], depth: 0, held: Held::default() }
     }
 
     /// Forgets what it is in; a new document begins.
@@ -121,7 +101,7 @@ impl<P: Copy> Scanner<P> {
     /// Whether a whole document has been read.
     pub fn is_done(&self) -> bool {
         // A bare number ends with the text.
-        self.state == State::Done || self.depth == 0 && matches!(self.state, State::Scalar(_))
+        self.state == State::Done || self.depth == 0 && matches!(self.state, State::Scalar { .. })
     }
 
     /// Reads the next piece.
@@ -136,50 +116,46 @@ impl<P: Copy> Scanner<P> {
                 }
                 State::Between => self.between(bytes, visitor),
                 State::Text { wanted, escaped } => self.text(bytes, wanted, escaped, visitor),
-                State::Scalar(scalar) => self.scalar(bytes, scalar, visitor),
-                State::Skip(levels) => self.skip(bytes, levels),
-                State::SkipText { levels, escaped } => self.skip_text(bytes, levels, escaped),
+                State::Scalar { wanted } => self.scalar(bytes, wanted, visitor),
+                State::Skip { levels, text } => self.skip(bytes, levels, text),
                 State::Done => return,
             };
         }
     }
 
-    /// Up to the next string, scalar or skipped container.
+    /// All that is whole in this piece; the rest is for the state that it ends in.
     fn between<'a, V: Visitor<Place = P>>(&mut self, bytes: &'a [u8], visitor: &mut V) -> &'a [u8] {
-        for (index, &byte) in bytes.iter().enumerate() {
+        let mut index = 0;
+        while let Some(&byte) = bytes.get(index) {
             match byte {
                 b'"' => {
-                    let wanted = self.wants_key || self.at.is_some();
-                    self.held.length = 0;
-                    // At once, in the common case that it ends in this piece.
-                    return self.text(&bytes[index + 1..], wanted, false, visitor);
+                    let text = &bytes[index + 1..];
+                    let StringEnd::At(end) = string_end(text, false) else {
+                        self.held.clear();
+                        return self.text(text, self.wants_key || self.at.is_some(), false, visitor);
+                    };
+                    index += end + 1;
+                    self.end_text(&text[..end.min(TEXT_BYTES)], visitor);
                 }
                 b',' => self.next_value(visitor),
-                b'{' | b'[' => {
-                    self.open(byte == b'[', visitor);
-                    if self.state != State::Between {
-                        return &bytes[index + 1..];
-                    }
-                }
-                b'}' | b']' => {
-                    self.close(visitor);
-                    if self.state != State::Between {
-                        return &bytes[index + 1..];
-                    }
-                }
+                b'{' | b'[' => self.open(byte == b'[', visitor),
+                b'}' | b']' => self.close(visitor),
                 b':' | b' ' | b'\n' | b'\r' | b'\t' => {}
                 _ => {
-                    let scalar = match (self.at, byte) {
-                        (None, _) => Scalar::Unwanted,
-                        (_, b'0'..=b'9') => Scalar::Number(Some(0)),
-                        (_, b'-') => Scalar::Number(None),
-                        (_, first) => Scalar::Literal(first),
+                    let text = &bytes[index..];
+                    let Some(end) = text.iter().position(|byte| ENDS[usize::from(*byte)]) else {
+                        self.held.clear();
+                        return self.scalar(text, self.at.is_some(), visitor);
                     };
-                    return self.scalar(&bytes[index..], scalar, visitor);
+                    index += end - 1;
+                    self.end_scalar(&text[..end.min(TEXT_BYTES)], visitor);
                 }
             }
+            index += 1;
+            if self.state != State::Between {
+                return &bytes[index..];
+            }
         }
-        self.state = State::Between;
         &[]
     }
 
@@ -202,12 +178,12 @@ impl<P: Copy> Scanner<P> {
     fn open<V: Visitor<Place = P>>(&mut self, is_array: bool, visitor: &mut V) {
         self.wants_key = false;
         let Some(place) = self.at else {
-            self.state = State::Skip(1);
+            self.state = State::Skip { levels: 1, text: None };
             return;
         };
         visitor.value(place, if is_array { Value::Array } else { Value::Object });
         let Some(level) = self.levels.get_mut(self.depth) else {
-            self.state = State::Skip(1);
+            self.state = State::Skip { levels: 1, text: None };
             return;
         };
         *level = Some(Level { place, is_array });
@@ -228,7 +204,9 @@ impl<P: Copy> Scanner<P> {
     fn end_value(&mut self) {
         self.at = None;
         self.wants_key = false;
-        self.state = if self.depth == 0 { State::Done } else { State::Between };
+        if self.depth == 0 {
+            self.state = State::Done;
+        }
     }
 
     fn text<'a, V: Visitor<Place = P>>(
@@ -238,33 +216,42 @@ impl<P: Copy> Scanner<P> {
         escaped: bool,
         visitor: &mut V,
     ) -> &'a [u8] {
-        let end = match string_end(bytes, escaped) {
-            StringEnd::At(end) => end,
-            StringEnd::Later { escaped } => {
-                if wanted {
-                    self.held.push(bytes);
-                }
-                self.state = State::Text { wanted, escaped };
-                return &[];
-            }
+        let (end, next) = match string_end(bytes, escaped) {
+            StringEnd::At(end) => (end, State::Between),
+            StringEnd::Later { escaped } => (bytes.len(), State::Text { wanted, escaped }),
         };
-        if !wanted {
-            self.end_value();
-        } else if self.held.length == 0 {
-            self.end_text(&bytes[..end.min(TEXT_BYTES)], visitor);
-        } else {
-            self.held.push(&bytes[..end]);
-            let Held { bytes: held, length } = self.held;
-            self.end_text(&held[..length], visitor);
+        self.hold(&bytes[..end], wanted, next);
+        if next != State::Between {
+            return &[];
         }
+        let held = self.held;
+        self.end_text(held.get(), visitor);
         &bytes[end + 1..]
     }
 
+    fn scalar<'a, V: Visitor<Place = P>>(&mut self, bytes: &'a [u8], wanted: bool, visitor: &mut V) -> &'a [u8] {
+        let Some(end) = bytes.iter().position(|byte| ENDS[usize::from(*byte)]) else {
+            self.hold(bytes, wanted, State::Scalar { wanted });
+            return &[];
+        };
+        self.hold(&bytes[..end], wanted, State::Between);
+        let held = self.held;
+        self.end_scalar(held.get(), visitor);
+        &bytes[end..]
+    }
+
+    fn hold(&mut self, bytes: &[u8], wanted: bool, next: State) {
+        if wanted {
+            self.held.push(bytes);
+        }
+        self.state = next;
+    }
+
+    /// A string has ended, which is of no interest where nothing is wanted.
     fn end_text<V: Visitor<Place = P>>(&mut self, text: &[u8], visitor: &mut V) {
         if self.wants_key {
             self.wants_key = false;
             self.at = self.level().and_then(|level| visitor.member(level.place, text));
-            self.state = State::Between;
             return;
         }
         if let Some(at) = self.at {
@@ -273,63 +260,58 @@ impl<P: Copy> Scanner<P> {
         self.end_value();
     }
 
-    fn scalar<'a, V: Visitor<Place = P>>(&mut self, bytes: &'a [u8], mut scalar: Scalar, visitor: &mut V) -> &'a [u8] {
-        for (index, &byte) in bytes.iter().enumerate() {
-            if matches!(byte, b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t' | b'"' | b':' | b'{' | b'[') {
-                self.end_scalar(scalar, visitor);
-                return &bytes[index..];
-            }
-            if let Scalar::Number(number) = &mut scalar {
-                *number = number.and_then(|number| with_digit(number, byte));
-            }
-        }
-        self.state = State::Scalar(scalar);
-        &[]
-    }
-
-    fn end_scalar<V: Visitor<Place = P>>(&mut self, scalar: Scalar, visitor: &mut V) {
-        if let Some(at) = self.at {
-            match scalar {
-                Scalar::Number(number) => visitor.value(at, Value::Number(number)),
-                Scalar::Literal(b't') => visitor.value(at, Value::Bool(true)),
-                Scalar::Literal(b'f') => visitor.value(at, Value::Bool(false)),
-                Scalar::Literal(b'n') => visitor.value(at, Value::Null),
-                Scalar::Literal(_) | Scalar::Unwanted => {}
-            }
+    fn end_scalar<V: Visitor<Place = P>>(&mut self, text: &[u8], visitor: &mut V) {
+        if let Some(at) = self.at
+            && let Some(value) = scalar_of(text)
+        {
+            visitor.value(at, value);
         }
         self.end_value();
     }
 
-    fn skip<'a>(&mut self, bytes: &'a [u8], mut levels: u32) -> &'a [u8] {
-        for (index, &byte) in bytes.iter().enumerate() {
-            match byte {
-                b'"' => return self.skip_text(&bytes[index + 1..], levels, false),
-                b'{' | b'[' => levels = levels.saturating_add(1),
-                b'}' | b']' => {
-                    levels -= 1;
-                    if levels == 0 {
-                        self.end_value();
-                        return &bytes[index + 1..];
+    fn skip<'a>(&mut self, bytes: &'a [u8], mut levels: u32, mut text: Option<Escaped>) -> &'a [u8] {
+        let mut index = 0;
+        while index < bytes.len() {
+            if let Some(escaped) = text {
+                match string_end(&bytes[index..], escaped) {
+                    StringEnd::At(end) => {
+                        index += end + 1;
+                        text = None;
+                    }
+                    StringEnd::Later { escaped } => {
+                        self.state = State::Skip { levels, text: Some(escaped) };
+                        return &[];
                     }
                 }
+                continue;
+            }
+            match bytes[index] {
+                b'"' => text = Some(false),
+                b'{' | b'[' => levels = levels.saturating_add(1),
+                b'}' | b']' => levels -= 1,
                 _ => {}
             }
+            index += 1;
+            if levels == 0 {
+                self.state = State::Between;
+                self.end_value();
+                return &bytes[index..];
+            }
         }
-        self.state = State::Skip(levels);
+        self.state = State::Skip { levels, text };
         &[]
     }
+}
 
-    fn skip_text<'a>(&mut self, bytes: &'a [u8], levels: u32, escaped: bool) -> &'a [u8] {
-        match string_end(bytes, escaped) {
-            StringEnd::At(end) => {
-                self.state = State::Skip(levels);
-                &bytes[end + 1..]
-            }
-            StringEnd::Later { escaped } => {
-                self.state = State::SkipText { levels, escaped };
-                &[]
-            }
-        }
+/// A number or a literal, by how it begins.
+fn scalar_of(text: &[u8]) -> Option<Value<'static>> {
+    match text.first()? {
+        b'0'..=b'9' => Some(Value::Number(text.iter().try_fold(0, |number, digit| with_digit(number, *digit)))),
+        b'-' => Some(Value::Number(None)),
+        b't' => Some(Value::Bool(true)),
+        b'f' => Some(Value::Bool(false)),
+        b'n' => Some(Value::Null),
+        _ => None,
     }
 }
 
@@ -338,23 +320,5 @@ fn with_digit(number: u64, byte: u8) -> Option<u64> {
     number.checked_mul(10)?.checked_add(u64::from(digit))
 }
 
-enum StringEnd {
-    /// The closing quote.
-    At(usize),
-    Later {
-        escaped: bool,
-    },
-}
-
-/// Where the string ends that `bytes` are in; `escaped`: the byte before them was an escape's backslash.
-fn string_end(bytes: &[u8], escaped: bool) -> StringEnd {
-    let mut from = usize::from(escaped);
-    while let Some(found) = bytes.get(from..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
-        let at = from + found;
-        if bytes[at] == b'"' {
-            return StringEnd::At(at);
-        }
-        from = at + 2;
-    }
-    StringEnd::Later { escaped: from > bytes.len() }
-}
+#[cfg(test)]
+mod tests;

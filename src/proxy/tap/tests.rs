@@ -100,6 +100,16 @@ fn a_stream_that_ends_cleanly_is_truncated_up_to_its_last_word_exactly() {
 }
 
 #[test]
+fn a_choice_that_begins_later_takes_back_the_last_word() {
+    let text = include_str!("corpus/openai_choices_in_turn.sse");
+    let events: Vec<_> = text.split_inclusive("\n\n").map(str::as_bytes).collect();
+    for (count, end) in [(2, StreamEnd::Truncated), (3, StreamEnd::Complete), (5, StreamEnd::Truncated)] {
+        let read = report(tap(Media::Events, Dialect::Auto), events[..count].iter().copied(), Transport::Clean);
+        assert_eq!(read.end, Some(end), "after {count} events");
+    }
+}
+
+#[test]
 fn a_stream_that_breaks_off_says_how() {
     for case in all() {
         let bytes = case.text.as_bytes();
