@@ -95,8 +95,12 @@ impl RequestHead<'_> {
         if let Some(host) = self.host {
             write_field(out, &HOST, host);
         }
-        let relayed = self.put_fields(out);
-        self.forwarded.write(out, self.client_host, relayed.then_some(headers));
+        let seen = self.put_fields(out);
+        self.forwarded.write(out, self.client_host, seen.relayed.then_some(headers));
+        if seen.trailers {
+            // Of this hop, and so named as such; it says the same of the next.
+            out.extend_from_slice(b"te: trailers\r\nconnection: te\r\n");
+        }
         match self.framing {
             RequestFraming::None => {}
             RequestFraming::Length(length) => {
@@ -120,13 +124,13 @@ impl RequestHead<'_> {
         *request.method_mut() = self.parts.method.clone();
         let fields = request.headers_mut();
         fields.reserve(headers.len() + 4);
-        let relayed = self.put_fields(fields);
-        self.forwarded.append(fields, self.client_host, relayed.then_some(headers));
+        let seen = self.put_fields(fields);
+        self.forwarded.append(fields, self.client_host, seen.relayed.then_some(headers));
         if let RequestFraming::Length(length) = self.framing {
             fields.insert(CONTENT_LENGTH, length.into());
         }
         // Of this hop too, but the one word of it that HTTP/2 allows says the same of the next.
-        if headers.get_all(TE).iter().any(accepts_trailers) {
+        if seen.trailers {
             fields.insert(TE, HeaderValue::from_static("trailers"));
         }
         let path = self.parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
@@ -141,19 +145,28 @@ impl RequestHead<'_> {
         request
     }
 
-    /// What passes of the client's fields. Whether an earlier proxy has been there.
-    fn put_fields(&self, out: &mut impl Fields) -> bool {
+    /// What passes of the client's fields.
+    fn put_fields(&self, out: &mut impl Fields) -> Seen {
         let headers = &self.parts.headers;
         let named = named_by_connection(headers);
-        let mut relayed = false;
+        let mut seen = Seen::default();
         for (name, value) in headers {
-            if is_replaced(name, &mut relayed) || named.contains(name) {
+            if is_replaced(name, value, &mut seen) || named.contains(name) {
                 continue;
             }
             out.put(name, value);
         }
-        relayed
+        seen
     }
+}
+
+/// What the client's fields said that is written anew.
+#[derive(Default)]
+struct Seen {
+    /// An earlier proxy has been there.
+    relayed: bool,
+    /// The client takes trailers.
+    trailers: bool,
 }
 
 fn accepts_trailers(te: &HeaderValue) -> bool {
@@ -169,18 +182,22 @@ fn target(path: PathAndQuery, authority: Option<Authority>) -> Uri {
     Uri::from_parts(parts).expect("a path, or all three parts")
 }
 
-/// Whether a field of the client's is written anew or not at all. Notes where an earlier proxy has been.
-fn is_replaced(name: &HeaderName, relayed: &mut bool) -> bool {
+/// Whether a field of the client's is written anew or not at all.
+fn is_replaced(name: &HeaderName, value: &HeaderValue, seen: &mut Seen) -> bool {
     match name.as_str().len() {
         // Most fields are ruled out by their length.
+        2 if name == TE => {
+            seen.trailers |= accepts_trailers(value);
+            true
+        }
         4 => name == HOST,
         14 => name == CONTENT_LENGTH,
         9 if name == FORWARDED => {
-            *relayed = true;
+            seen.relayed = true;
             true
         }
         15..=17 if Forwarded::is_field(name) => {
-            *relayed = true;
+            seen.relayed = true;
             true
         }
         _ => may_be_of_this_hop(name) && is_hop_by_hop(name),

@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::harness::{App, Endpoint, PATIENCE, Wire, eventually, ok};
+use crate::upstream_http2::endpoint::{Endpoint2, fields, response, send};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const EMPTY_SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
@@ -308,9 +309,11 @@ fn large_bodies_pass_unaltered_both_ways() {
 
 #[test]
 fn trailers_pass_both_ways() {
-    let endpoint = Endpoint::start(|mut wire| {
+    let (told, takes_trailers) = mpsc::channel();
+    let endpoint = Endpoint::start(move |mut wire| {
         while let Some(request) = wire.head() {
             assert_eq!(request.header("transfer-encoding"), Some("chunked"), "{request:?}");
+            told.send(request.header("te").map(str::to_owned)).unwrap();
             while wire.chunk_data().is_some() {}
             let mut trailers = String::new();
             while let Some(line) = wire.line().filter(|line| !line.is_empty()) {
@@ -358,6 +361,38 @@ fn trailers_pass_both_ways() {
         assert_eq!(found, expected);
     }
     assert_eq!(app.outcomes("success"), 3.0);
+    let told: Vec<_> = takes_trailers.try_iter().collect();
+    assert_eq!(told, [Some("trailers".to_owned()), Some("trailers".to_owned()), None]);
+}
+
+#[test]
+fn a_grpc_conversation_passes_as_it_goes() {
+    // Answers each message when it comes, and says at the end how it went.
+    let endpoint = Endpoint2::start(|mut call| async move {
+        assert_eq!(call.request.headers()["te"], "trailers");
+        let mut answer = call.head(response(&[("content-type", "application/grpc")]));
+        while let Some(message) = call.request.body_mut().data().await {
+            let message = message.unwrap();
+            call.request.body_mut().flow_control().release_capacity(message.len()).unwrap();
+            send(&mut answer, message).await.unwrap();
+        }
+        answer.send_trailers(fields(&[("grpc-status", "0")])).unwrap();
+    });
+    let app = endpoint.app("");
+    client(async {
+        let mut http2 = Http2::connect(app.proxy).await;
+        let mut request = post("/chat.Chat/Talk");
+        *request.headers_mut() = fields(&[("te", "trailers"), ("content-type", "application/grpc")]);
+        let (answer, mut messages) = http2.begin(request, false).await;
+        messages.send_data("hello".into(), false).unwrap();
+        let mut answer = answer.await.unwrap().into_body();
+        assert_eq!(answer.data().await.unwrap().unwrap(), "hello");
+        messages.send_data("goodbye".into(), true).unwrap();
+        assert_eq!(answer.data().await.unwrap().unwrap(), "goodbye");
+        assert!(answer.data().await.is_none());
+        assert_eq!(answer.trailers().await.unwrap().expect("has trailers")["grpc-status"], "0");
+    });
+    eventually("it is counted", || app.outcomes("success") == 1.0);
 }
 
 /// Tells on the channel when the request is there, and when its client has gone.
@@ -499,25 +534,52 @@ fn more_streams_than_allowed_are_refused() {
     assert_eq!(frame_of_type(&mut wire, HEADERS).0, 7, "there is room again");
 }
 
+#[test]
+fn a_client_that_makes_streams_only_to_reset_them_is_sent_away() {
+    const ENHANCE_YOUR_CALM: [u8; 4] = [0, 0, 0, 11];
+    let endpoint = Endpoint::saying("x");
+    let app = App::before(&endpoint);
+    let mut flood = [PREFACE, &EMPTY_SETTINGS].concat();
+    for stream in (1..2000).step_by(2) {
+        flood.extend(head_frame(stream));
+        flood.extend(frame(RST_STREAM, 0, stream, &[0, 0, 0, 8]));
+    }
+    let mut wire = Wire::connect(app.proxy);
+    // It may be cut off before it has written all.
+    let _ = wire.write(flood);
+    let (_, goaway) = frame_of_type(&mut wire, GOAWAY);
+    assert_eq!(goaway[4..8], ENHANCE_YOUR_CALM);
+    eventually("nothing is left of it", || {
+        app.metric("pointsman_client_connections_open") + app.metric("pointsman_requests_in_flight") == 0.0
+    });
+    assert_eq!(app.client().get("/", "u").text(), "x");
+}
+
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+const GOAWAY: u8 = 7;
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
 
 /// A whole request of GET http://a/held.
-fn head_frame(stream: u8) -> Vec<u8> {
+fn head_frame(stream: u32) -> Vec<u8> {
     const END_STREAM_AND_HEADERS: u8 = 5;
-    let block = b"\x82\x86\x04\x05/held\x01\x01a";
-    [&[0, 0, block.len() as u8, HEADERS, END_STREAM_AND_HEADERS, 0, 0, 0, stream], &block[..]].concat()
+    frame(HEADERS, END_STREAM_AND_HEADERS, stream, b"\x82\x86\x04\x05/held\x01\x01a")
 }
 
 /// The stream and payload of the next frame of this type; others are passed over.
-fn frame_of_type(wire: &mut Wire, wanted: u8) -> (u8, Vec<u8>) {
+fn frame_of_type(wire: &mut Wire, wanted: u8) -> (u32, Vec<u8>) {
     loop {
         let mut head = [0; 9];
         wire.stream.read_exact(&mut head).unwrap();
-        let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+        let [a, b, c, kind, _, stream @ ..] = head;
+        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
         wire.stream.read_exact(&mut payload).unwrap();
-        if head[3] == wanted {
-            return (head[8], payload);
+        if kind == wanted {
+            return (u32::from_be_bytes(stream), payload);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Endpoints that speak HTTP/2, behind clients of HTTP/1.1: what passes and how, and what connections it takes.
 
 mod end_to_end;
-mod endpoint;
+pub mod endpoint;
 mod faults;
 mod grpc;
 
