@@ -133,7 +133,8 @@ pub fn start_with(
     let shared = Shared::new(state.control.table().clone(), options, ProxyCounters::for_workers(config.workers));
     let data_plane = listen::start(config.workers, shared.clone()).context("cannot start the proxy's threads")?;
     let Limits { drain_delay, drain_timeout, .. } = config.limits;
-    let plane = Plane { shared, registry, data_plane, admin, drain_delay, drain_timeout };
+    let plane =
+        Plane { shared, registry, data_plane, admin, admin_address: config.admin.address, drain_delay, drain_timeout };
     let running = plane.control(Origin { config, file, listeners }, state)?;
     handover.serving()?;
     running.plane.data_plane.listen(bound);
@@ -147,6 +148,8 @@ struct Plane {
     data_plane: DataPlane,
     /// The admin side serves a duplicate, so that this one can be handed on.
     admin: std::net::TcpListener,
+    /// As in the file.
+    admin_address: SocketAddr,
     drain_delay: Duration,
     drain_timeout: Duration,
 }

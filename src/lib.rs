@@ -15,6 +15,8 @@
 //! | [`telemetry`] | counters, metrics, logs | nothing |
 //! | [`random`] | a small generator, not for secrets | nothing |
 //! | [`ready`] | whether this instance should get traffic | nothing |
+//! | [`takeover`] | what two processes say when one takes the other's place | nothing |
+//! | [`systemd`] | a service manager's sockets, and what it is told | nothing |
 //!
 //! The proxy and the control plane meet in three places only: the routing table (an `ArcSwap`),
 //! the version statistics (single-writer counters) and, later, the pins.
@@ -29,4 +31,6 @@ pub mod proxy;
 pub mod random;
 pub mod ready;
 pub mod routing;
+pub mod systemd;
+pub mod takeover;
 pub mod telemetry;

@@ -15,7 +15,8 @@ use super::{ADMIN, Origin, Plane, Running, State};
 pub trait Handover {
     /// All that can be found wrong without the state is right. When this returns, the state is this process's.
     fn state(&mut self) -> anyhow::Result<()>;
-    /// Everything is there but the accepting. When this returns, the other process does not come back.
+    /// Everything is there but the accepting. When this returns, the other process does not come back unless this
+    /// one fails.
     fn serving(&mut self) -> anyhow::Result<()>;
 }
 
@@ -41,45 +42,42 @@ impl Running {
     pub fn sockets(&self) -> anyhow::Result<Vec<(&'static str, SocketAddr, OwnedFd)>> {
         let shared = self.plane.data_plane.share()?;
         let mut sockets: Vec<_> = shared.into_iter().map(|one| ("listener", one.configured, one.socket)).collect();
-        sockets.push((ADMIN, self.admin, self.plane.admin.try_clone()?.into()));
+        sockets.push((ADMIN, self.plane.admin_address, self.plane.admin.try_clone()?.into()));
         Ok(sockets)
     }
 
-    /// Ends the control plane: its state is on the disk then, and free. `None`: it had ended by a panic, and its
-    /// state is not to be had; nothing is left but to drain.
-    pub fn release(self) -> Result<Released, impl FnOnce(Patience<'_>)> {
+    /// Ends the control plane: its state is on the disk then, and free. `None`: it had ended by a panic before, and
+    /// nothing was left but to stop.
+    pub fn release(self, hurried: Patience<'_>) -> Option<Released> {
         let Self { plane, control_plane, ready, control, .. } = self;
         drop((ready, control));
         match control_plane.stop() {
-            Some(origin) => Ok(Released { plane, origin }),
-            None => Err(move |hurried: Patience<'_>| plane.drain(false, hurried)),
+            Some(origin) => Some(Released { plane, origin }),
+            None => {
+                plane.drain(false, hurried);
+                None
+            }
         }
     }
 }
 
 /// Between two tries to take the state back: who had it may need a moment to end.
-const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(500);
 
 impl Released {
     /// Takes the state up again; tries until it is free. `None`: it was stopped meanwhile.
-    pub fn resume(self, hurried: Patience<'_>) -> Option<Running> {
+    pub fn resume(self, hurried: Patience<'_>) -> anyhow::Result<Option<Running>> {
         let Self { plane, origin } = self;
         loop {
             let live = plane.shared.table.clone();
             let error = match State::open(&origin.config, &plane.registry, Some(live)) {
-                Ok(state) => match plane.control(origin, state) {
-                    Ok(running) => return Some(running),
-                    Err(error) => {
-                        tracing::error!("the control plane could not be started again: {error:#}");
-                        return None;
-                    }
-                },
+                Ok(state) => return plane.control(origin, state).map(Some),
                 Err(error) => error,
             };
-            tracing::error!("the state cannot be taken up again yet; serving on without: {error:#}");
+            tracing::warn!("the state cannot be taken up again yet; serving on without: {error:#}");
             if hurried(PAUSE) {
                 plane.drain(false, hurried);
-                return None;
+                return Ok(None);
             }
         }
     }

@@ -14,12 +14,13 @@ use arc_swap::ArcSwap;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+use super::{Origin, Sockets};
 use crate::config::watch::{Candidate, ConfigWatch};
 use crate::config::{Config, ListenerConfig};
 use crate::control::service::Control;
-use super::{Origin, Sockets};
 use crate::proxy::listen::{Acceptor, Bound, Serves, adopt, bind};
 use crate::proxy::worker::Shared;
+use crate::systemd;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::reload::ReloadStatus;
@@ -174,11 +175,14 @@ impl Armed {
         };
         let stopped = stop.wait_for(|stop| *stop);
         tokio::pin!(stopped);
+        let mut asked = false;
         loop {
             let candidate = tokio::select! {
                 _ = &mut stopped => return reloader.origin,
                 candidate = changes.changed() => candidate,
                 _ = hangup.recv() => {
+                    systemd::notify("RELOADING=1");
+                    asked = true;
                     if let Some(log) = &reloader.shared.options.load().access_log {
                         log.reopen();
                     }
@@ -186,6 +190,9 @@ impl Armed {
                 }
             };
             reloader.reload(&file, candidate).await;
+            if std::mem::take(&mut asked) {
+                systemd::notify("READY=1");
+            }
         }
     }
 }

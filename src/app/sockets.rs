@@ -1,7 +1,7 @@
 //! Listening sockets that this process did not bind itself: another one has handed them on, or a service manager has
 //! opened them before the start.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 /// The name of the admin side's socket.
@@ -56,13 +56,10 @@ fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
     one == other || (both_any && one.port() == other.port())
 }
 
-/// Where a listening TCP socket is bound to.
-pub fn bound_to(socket: TcpListener) -> std::io::Result<(SocketAddr, OwnedFd)> {
-    Ok((socket.local_addr()?, socket.into()))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
 
     fn given(entries: &[(&str, &str)]) -> Sockets {

@@ -65,8 +65,7 @@ pub(super) async fn send(
         HostPolicy::Fixed(name) => HeaderValue::from_str(name).ok(),
         HostPolicy::Pass | HostPolicy::Endpoint => None,
     };
-    // HTTP/2 has no such switch.
-    let offer = tunnel::offer(parts).filter(|_| agent.spec.exchange.protocol == Protocol::Http1);
+    let offer = tunnel::offer(parts);
     let (mut refused, mut again_at, mut repeats) = (Vec::new(), None, 0);
     loop {
         let endpoints = &agent.versions[record.decision.version].endpoints;
@@ -107,7 +106,7 @@ pub(super) async fn send(
         upstream.begin(&head, !body.is_empty(), parts.method == Method::HEAD, probe);
         let unsent = match until_head(&conn, &mut lease, &mut body, forward_interim).await {
             Ok(head) => {
-                check_switch(&head, offer.as_ref(), &lease)?;
+                check_switch(&head, offer.as_ref(), lease.upstream())?;
                 return Ok(Answer { head, lease, request: body });
             }
             Err(unsent) => unsent,
@@ -254,14 +253,14 @@ async fn until_head(
 }
 
 /// An endpoint may switch to what was offered, once it has the whole request.
-fn check_switch(head: &Head, offer: Option<&HeaderValue>, lease: &Lease) -> Result<(), Fault> {
+fn check_switch(head: &Head, offer: Option<&HeaderValue>, upstream: &mut Upstream) -> Result<(), Fault> {
     if head.status != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(());
     }
     let wrong = match (offer, &head.upgrade) {
         (None, _) => "the agent switched protocols without being asked to",
         (Some(offer), Some(chosen)) if tunnel::is_offered(offer, chosen) => {
-            if lease.upstream_ref().has_sent_all() {
+            if upstream.switched().is_some_and(|connection| connection.has_sent_all()) {
                 return Ok(());
             }
             "the agent switched protocols before it had the whole request"

@@ -151,7 +151,7 @@ fn refuse(fault: Fault, busy: Busy, parts: &request::Parts, host: &Host) -> Refu
 }
 
 fn respond(answer: Answer, mut record: Record, method: &Method, version_header: bool) -> Response<ResponseBody> {
-    let Answer { head, mut lease, request } = answer;
+    let Answer { head, lease, request } = answer;
     let now = Instant::now();
     record.head(head.status.as_u16(), now);
     record.fields(&head.headers);
@@ -161,12 +161,11 @@ fn respond(answer: Answer, mut record: Record, method: &Method, version_header: 
     if version_header {
         headers.append(VERSION_HEADER, record.version().header.clone());
     }
-    let switched = head.upgrade.filter(|_| head.status == StatusCode::SWITCHING_PROTOCOLS);
-    let body = if let (Some(protocol), Some(connection)) = (switched, lease.upstream().connection()) {
+    let body = if let Some(protocol) = head.upgrade.filter(|_| head.status == StatusCode::SWITCHING_PROTOCOLS) {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, protocol);
-        let (conn, early) = (record.conn().clone(), connection.take_input());
-        conn.tunnel.set(Some(Tunnel::new(lease, early, record)));
+        let conn = record.conn().clone();
+        conn.tunnel.set(Some(Tunnel::new(lease, record)));
         ResponseBody::Own { text: None, _busy: None }
     } else {
         ResponseBody::Relay(Box::new(Relay::new(lease, request, record, now)))

@@ -28,6 +28,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::io::ClientIo;
 use super::outcome::Record;
 use super::pool::Lease;
+use super::upstream::Http1;
 use crate::telemetry::stats::Outcome;
 
 /// The one protocol that is never offered on: a connection begins as HTTP/2, it does not become it (RFC 9113 §3.1).
@@ -68,8 +69,9 @@ pub(super) struct Tunnel {
 }
 
 impl Tunnel {
-    /// `early` is what the endpoint has sent after its `101`.
-    pub fn new(lease: Lease, early: Bytes, record: Record) -> Box<Self> {
+    pub fn new(mut lease: Lease, record: Record) -> Box<Self> {
+        // What the endpoint has sent after its `101`.
+        let early = lease.upstream().switched().map(Http1::take_input).unwrap_or_default();
         Box::new(Self { lease, record, up: Way::default(), down: Way::of(early), answered: true })
     }
 
@@ -82,8 +84,8 @@ impl Tunnel {
     /// Moves bytes both ways until the tunnel has ended.
     pub fn poll(&mut self, cx: &mut Context<'_>, client: &mut ClientIo) -> Poll<()> {
         let conn = self.record.conn().clone();
-        let connection = self.lease.upstream().connection();
-        let endpoint = connection.expect("a stream of HTTP/2 switches to nothing").stream();
+        let Some(endpoint) = self.lease.upstream().switched() else { return Poll::Ready(()) };
+        let endpoint = endpoint.stream();
         let mut scratch = conn.worker.scratch.buffer();
         let mut up = self.up.poll(cx, client, endpoint, &mut scratch);
         let down = self.down.poll(cx, endpoint, client, &mut scratch);

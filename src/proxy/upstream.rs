@@ -149,17 +149,12 @@ impl Upstream {
         matches!(self, Self::Http2(_))
     }
 
-    /// For a tunnel, which has no messages; `None`: a stream is no connection.
-    pub fn connection(&mut self) -> Option<&mut Http1> {
+    /// The connection itself, once it has no messages any more; a stream of HTTP/2 never switches.
+    pub fn switched(&mut self) -> Option<&mut Http1> {
         match self {
             Self::Http1(upstream) => Some(upstream),
             Self::Http2(_) => None,
         }
-    }
-
-    /// All of the request is with the kernel, as far as that can be told.
-    pub fn has_sent_all(&self) -> bool {
-        matches!(self, Self::Http1(upstream) if upstream.has_sent_all())
     }
 
     /// Nothing of the response is left.

@@ -4,10 +4,12 @@ mod breach;
 mod commands;
 mod completions;
 mod ctl;
+mod drain;
 mod durability;
 mod process;
 mod run;
 mod signals;
+mod takeover;
 mod tokens;
 
 /// A figure for whoever reads the test's output, also where the test passes: the print macros are captured.

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crate::harness::{App, Endpoint, Message, PATIENCE, Wire, eventually};
 
-const ASK: &str = "GET /chat HTTP/1.1\r\nhost: a\r\nx-user-id: u\r\nconnection: keep-alive, Upgrade\r\nupgrade: echo\r\n";
+const ASK: &str =
+    "GET /chat HTTP/1.1\r\nhost: a\r\nx-user-id: u\r\nconnection: keep-alive, Upgrade\r\nupgrade: echo\r\n";
 const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: echo\r\n";
 
 /// Takes the upgrade, and lets the script go on with the raw connection.
@@ -153,7 +154,9 @@ fn a_web_socket_speaks_through_it() {
 
 #[test]
 fn an_answer_that_is_no_switch_is_an_answer() {
-    let endpoint = Endpoint::answering(|_| "HTTP/1.1 426 Upgrade Required\r\nupgrade: other\r\ncontent-length: 2\r\n\r\nno".into());
+    let endpoint = Endpoint::answering(|_| {
+        "HTTP/1.1 426 Upgrade Required\r\nupgrade: other\r\ncontent-length: 2\r\n\r\nno".into()
+    });
     let app = App::before(&endpoint);
     let mut client = app.client();
     for _ in 0..2 {
