@@ -138,6 +138,100 @@ impl Http1 {
         }
     }
 
+    /// For a tunnel, which has no messages.
+    pub fn stream(&mut self) -> &mut UpstreamStream {
+        &mut self.stream
+    }
+
+    /// What was received beyond the head.
+    pub fn take_input(&mut self) -> Bytes {
+        std::mem::take(&mut self.input)
+    }
+
+    /// All of the request is with the kernel.
+    pub fn has_sent_all(&self) -> bool {
+        self.sending.ended
+    }
+
+    fn take_framing(&mut self, head: ResponseHead) -> Head {
+        self.keep_alive = head.keep_alive;
+        self.reading = if head.framing.is_done() { Reading::Ended } else { Reading::Body(head.framing) };
+        Head { status: head.status, headers: head.headers, upgrade: head.upgrade }
+    }
+
+    /// Moves the request on. `quiet` becomes false where an answer may have arrived unseen.
+    fn send(&mut self, cx: &mut Context<'_>, body: &mut RequestBody, quiet: &mut bool) -> Result<(), Broken> {
+        match self.sending.poll(cx, &mut self.stream, body) {
+            Poll::Ready(Err(SendError::Body)) => Err(Broken::Request),
+            Poll::Ready(Err(SendError::Io)) if self.reused && !self.sending.begun => Err(Broken::NotStarted),
+            Poll::Ready(Err(SendError::Io)) => {
+                // It may have answered before it closed.
+                self.sending.refused = true;
+                *quiet = false;
+                Ok(())
+            }
+            Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
+        }
+    }
+
+    /// The next frame of the response body; the rest of the request body is sent beside it.
+    pub fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &Scratch,
+        body: &mut RequestBody,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        loop {
+            let Reading::Body(framing) = &mut self.reading else { return Poll::Ready(None) };
+            match framing.next(&mut self.input) {
+                Err(malformed) => return Poll::Ready(Some(Err(malformed.into()))),
+                Ok(Some(Piece::Data(data))) => {
+                    if framing.is_done() {
+                        self.reading = Reading::Ended;
+                    }
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                Ok(Some(Piece::Trailers(fields))) => {
+                    self.reading = Reading::Ended;
+                    return Poll::Ready(Some(Ok(Frame::trailers(fields))));
+                }
+                Ok(Some(Piece::End)) => {
+                    self.reading = Reading::Ended;
+                    return Poll::Ready(None);
+                }
+                Ok(None) => {}
+            }
+            let until_close = matches!(framing, Framing::UntilClose);
+            let ahead = framing.data_ahead();
+            if let Err(broken) = self.send(cx, body, &mut false) {
+                return Poll::Ready(Some(Err(broken)));
+            }
+            match ready!(self.poll_input(cx, scratch, ahead)) {
+                Ok(()) if !self.input.is_empty() => {}
+                Ok(()) if until_close => {
+                    self.reading = Reading::Ended;
+                    return Poll::Ready(None);
+                }
+                Ok(()) | Err(_) => return Poll::Ready(Some(Err(Broken::CutShort))),
+            }
+        }
+    }
+
+    /// Reads once; an empty `input` then is the end.
+    fn poll_input(&mut self, cx: &mut Context<'_>, scratch: &Scratch, ahead: u64) -> Poll<io::Result<()>> {
+        if ahead >= DIRECT_FROM_BYTES {
+            let capacity = usize::try_from(ahead).unwrap_or(usize::MAX).min(DIRECT_BYTES);
+            let mut buffer = BytesMut::with_capacity(capacity);
+            ready!(pin!(self.stream.read_buf(&mut buffer)).poll(cx))?;
+            self.input = buffer.freeze();
+        } else {
+            let mut scratch = scratch.0.borrow_mut();
+            let received = ready!(self.stream.poll_fill(cx, &mut scratch))?;
+            self.input = Bytes::copy_from_slice(&scratch[..received]);
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Nothing of the response is left.
     pub fn has_ended(&self) -> bool {
         matches!(self.reading, Reading::Ended)
