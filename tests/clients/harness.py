@@ -54,11 +54,18 @@ def wait_until(what, condition):
     raise AssertionError(f"{what}: not within {PATIENCE} s")
 
 
-class Proxy:
-    """Pointsman before a mock agent. Leaving the block stops all of it."""
+def one_version(version, address, path=None, **more):
+    """An agent of the configuration."""
+    agent = {"versions": {version: {"endpoints": [f"http://{address}"]}}, "stable": version, **more}
+    return agent | {"match": [{"path_prefix": path}]} if path else agent
 
-    def __init__(self, binary, directory):
+
+class Proxy:
+    """Pointsman before a mock agent and two servers that run already. Leaving the block stops it and the agent."""
+
+    def __init__(self, binary, directory, websockets, grpc_port):
         self.binary, self.directory = binary, directory
+        self.websockets, self.grpc_port = websockets, grpc_port
         # What it did that no client of one check sees.
         self.complaints = []
         self.stack = contextlib.ExitStack()
@@ -85,7 +92,9 @@ class Proxy:
             "state_dir": "none",
             "workers": 2,
             "agents": {
-                "chat": {"versions": {"1.4.2": {"endpoints": [f"http://{agent}"]}}, "stable": "1.4.2"},
+                "chat": one_version("1.4.2", agent),
+                "tunnel": one_version("2.0.0", f"127.0.0.1:{self.websockets.port}", path="/ws"),
+                "grpc": one_version("3.0.0", f"127.0.0.1:{self.grpc_port}", path="/test.Agent", protocol="http2"),
             },
         })
 
