@@ -12,6 +12,8 @@ from collections import defaultdict
 
 # Longer than anything takes on a busy machine; what reaches it has failed.
 PATIENCE = 30
+REQUESTS = "pointsman_requests_total"
+TOKENS = "pointsman_gen_ai_tokens_total"
 
 CHECKS = defaultdict(list)
 
@@ -125,17 +127,17 @@ class Proxy:
             bad = [line for line in self.log().splitlines() if "panicked" in line or '"level":"ERROR"' in line]
             self.complaints += bad[:5]
 
-    def count(self, agent, **labels):
-        """Requests that ended, of the agent and these labels."""
+    def count(self, agent, metric=REQUESTS, **labels):
+        """A counter of the agent, over all series with these labels."""
         with urllib.request.urlopen(f"http://{self.admin}/metrics", timeout=PATIENCE) as answer:
             lines = answer.read().decode().splitlines()
         wanted = {f'{name}="{value}"' for name, value in {"agent": agent, **labels}.items()}
-        series = [line for line in lines if line.startswith("pointsman_requests_total{")]
+        series = [line for line in lines if line.startswith(f"{metric}{{")]
         return sum(float(line.split()[-1]) for line in series if all(pair in line for pair in wanted))
 
     @contextlib.contextmanager
     def counts(self, number, agent, **labels):
-        """That the block's requests add just so many."""
+        """That the block's requests add just so much."""
         before = self.count(agent, **labels)
         yield
         wait_until(f"{number} more of {agent} {labels}", lambda: self.count(agent, **labels) >= before + number)

@@ -3,7 +3,7 @@
 import json
 import subprocess
 
-from harness import PATIENCE, check, digest, equal
+from harness import PATIENCE, TOKENS, check, digest, equal
 
 H2 = "--http2-prior-knowledge"
 BODY = json.dumps({"model": "m", "messages": [{"role": "user", "content": "three short words"}], "max_tokens": 20})
@@ -98,6 +98,15 @@ def h1_cut(proxy):
 def h1_upload(proxy):
     """a body of 700 kB arrives whole over HTTP/1.1"""
     upload(proxy, "--http1.1")
+
+
+@check("curl")
+def h1_messages(proxy):
+    """Anthropic's events have each byte, and their running counts of tokens are not added up"""
+    with proxy.counts(20, "chat", metric=TOKENS, gen_ai_token_type="output"):
+        head, body = curl(proxy, "/v1/messages", "-N", "--http1.1", "--json", STREAM)
+    equal(head["repr-digest"], digest(body))
+    assert body.endswith(b'data: {"type":"message_stop"}\n\n'), body
 
 
 @check("curl")

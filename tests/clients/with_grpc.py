@@ -153,3 +153,12 @@ def cancelled(proxy):
         call = c.unary_stream("/test.Agent/Stalls")(b"", timeout=PATIENCE)
         equal(next(call), b"0")
         call.cancel()
+
+
+@check("grpc")
+def overdue(proxy):
+    """a call ends at its deadline"""
+    with channel(proxy) as c:
+        call = c.unary_stream("/test.Agent/Stalls")(b"", timeout=0.5)
+        equal(next(call), b"0")
+        equal(raises(grpc.RpcError, next, call).code(), grpc.StatusCode.DEADLINE_EXCEEDED)

@@ -31,6 +31,14 @@ def events(proxy):
 
 
 @check("httpx")
+def lines(proxy):
+    """lines of JSON over HTTP/2 have each byte"""
+    with client(proxy) as c:
+        answer = c.get("/ndjson?tokens=200&token_interval=0s")
+    equal((len(answer.text.splitlines()), answer.headers["repr-digest"]), (201, digest(answer.content)))
+
+
+@check("httpx")
 def unbuffered(proxy):
     """over HTTP/2 events come as they are sent, and a stream that is given up is the client's cancel"""
     with proxy.counts(1, "chat", outcome="client_cancel"), client(proxy) as c:

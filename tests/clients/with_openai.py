@@ -5,7 +5,7 @@ import asyncio
 import httpx
 import openai
 
-from harness import PATIENCE, check, equal, raises
+from harness import PATIENCE, TOKENS, check, equal, raises
 
 MESSAGES = [{"role": "user", "content": "three short words"}]
 SPOKEN = "The points are set, the train may pass."
@@ -42,6 +42,16 @@ def stream(proxy):
     with client(proxy) as c, proxy.counts(1, "chat", outcome="success"):
         text, reasons, usage = listen(ask(c, stream=True, stream_options={"include_usage": True}))
     equal((text, reasons, usage.completion_tokens), (SPOKEN, ["length"], 8))
+
+
+@check("openai")
+def tokens(proxy):
+    """the tokens of a completion and of a stream are counted"""
+    told = {"stream_options": {"include_usage": True}}
+    with client(proxy) as c, proxy.counts(6, "chat", metric=TOKENS, gen_ai_token_type="input"):
+        with proxy.counts(16, "chat", metric=TOKENS, gen_ai_token_type="output"):
+            ask(c)
+            list(ask(c, stream=True, **told))
 
 
 @check("openai")

@@ -102,6 +102,14 @@ def closed_by_server(proxy):
 
 
 @check("websockets")
+def counted(proxy):
+    """a tunnel is one request, which ends with it"""
+    with proxy.counts(1, "tunnel", outcome="success", status_class="1xx"), tunnel(proxy) as socket:
+        socket.send("one")
+        equal(socket.recv(PATIENCE), "one")
+
+
+@check("websockets")
 def refused(proxy):
     """a server that refuses the handshake is heard"""
     error = raises(InvalidStatus, tunnel, proxy, "/ws/refused")
