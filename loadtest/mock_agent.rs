@@ -2,22 +2,26 @@
 //!
 //! | request | answer |
 //! | --- | --- |
-//! | `POST /v1/chat/completions` | an OpenAI-style completion, plain JSON or (`"stream": true`) server-sent events |
+//! | `POST /v1/chat/completions` | a completion as OpenAI's API has it, JSON or (`"stream": true`) server-sent events |
+//! | `POST /v1/messages` | the same as Anthropic's has it |
+//! | `GET` or `POST /sse` | server-sent events of no vendor, which end with the body |
+//! | `GET` or `POST /ndjson` | lines of JSON |
 //! | `GET /` | which version this is, and how many requests it has had |
 //! | `GET /healthz` | 200 while it runs |
 //! | `GET /behaviour` | how it behaves just now |
 //! | `PUT /behaviour` | sets the behaviour; what the body leaves out takes its default |
 //! | `PATCH /behaviour` | changes only what the body names |
 //!
-//! Only `/v1/chat/completions` is slow or fails; the rest always answers at once, so that the agent
-//! can be looked at and steered while it is "broken".
+//! The first four are completions, and slow or failing as the behaviour says; a query changes it for one
+//! request: `?tokens=3&token_interval=1s&fault=cut`. The rest always answers at once, so that the agent
+//! can be looked at and steered while it is "broken". A stream's head has its digest (see `script`).
 //!
 //! Invariants: no answer depends on the clock or on a random source of the machine: the n-th request
 //! of a seed always gets the same delay and the same fate. A request body is read to 1 MiB at most;
 //! an answer has at most [`behaviour::MAX_TOKENS`] tokens and no wait is longer than
 //! [`behaviour::MAX_WAIT`]. Connections are bounded by the file descriptors of the process only.
 //!
-//! Left out: models, tools, TLS, HTTP/2. It stands alone on purpose: nothing here knows the proxy.
+//! Left out: models, tools, TLS. It stands alone on purpose: nothing here knows the proxy.
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,7 +30,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, RawQuery, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -40,12 +44,23 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+#[path = "mock_agent/anthropic.rs"]
+mod anthropic;
 #[path = "mock_agent/behaviour.rs"]
 pub mod behaviour;
 #[path = "mock_agent/completion.rs"]
 mod completion;
+#[path = "mock_agent/openai.rs"]
+mod openai;
+#[path = "mock_agent/plain.rs"]
+mod plain;
+#[path = "mock_agent/script.rs"]
+mod script;
+#[path = "mock_agent/units.rs"]
+pub mod units;
 
 pub use behaviour::Behaviour;
+use completion::{Asked, Completion};
 
 /// A larger request body gets 413.
 pub const MAX_BODY_BYTES: usize = 1 << 20;
@@ -127,7 +142,10 @@ fn router(agent: Agent) -> Router {
         .route("/", get(about))
         .route("/healthz", get(async || "ok\n"))
         .route("/behaviour", get(show_behaviour).put(set_behaviour).patch(change_behaviour))
-        .route("/v1/chat/completions", post(complete))
+        .route("/v1/chat/completions", post(complete).with_state((agent.clone(), Dialect::OpenAi)))
+        .route("/v1/messages", post(complete).with_state((agent.clone(), Dialect::Anthropic)))
+        .route("/sse", get(complete).post(complete).with_state((agent.clone(), Dialect::Events)))
+        .route("/ndjson", get(complete).post(complete).with_state((agent.clone(), Dialect::Lines)))
         .fallback(async || refuse(StatusCode::NOT_FOUND, "not_found", "the mock agent has no such path"))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn(refuse_long_bodies))
@@ -175,25 +193,51 @@ fn behave(agent: &Agent, base: &Behaviour, body: Result<Bytes, BytesRejection>) 
     }
 }
 
-async fn complete(State(agent): State<Agent>, body: Result<Bytes, BytesRejection>) -> Response {
+/// The shape of an answer.
+#[derive(Clone, Copy)]
+enum Dialect {
+    OpenAi,
+    Anthropic,
+    Events,
+    Lines,
+}
+
+async fn complete(
+    State((agent, dialect)): State<(Agent, Dialect)>,
+    RawQuery(query): RawQuery,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
     let number = agent.counts.completions.fetch_add(1, Ordering::Relaxed);
-    let behaviour = agent.behaviour.load_full();
     let body = match body {
         Ok(body) => body,
         Err(rejection) => return refuse(rejection.status(), "unreadable_body", &rejection.body_text()),
     };
-    let asked = match serde_json::from_slice(&body) {
-        Ok(asked) => asked,
-        Err(error) => return refuse(StatusCode::BAD_REQUEST, "bad_request", &error.to_string()),
+    let asked = if body.is_empty() { Ok(Asked::default()) } else { serde_json::from_slice(&body) };
+    let behaviour = agent.behaviour.load().with_query(&query.unwrap_or_default());
+    let (asked, behaviour) = match (asked, behaviour) {
+        (Ok(asked), Ok(behaviour)) => (asked, behaviour),
+        (Err(error), _) | (_, Err(error)) => return refuse(StatusCode::BAD_REQUEST, "bad_request", &error.to_string()),
     };
 
     let fate = behaviour.fate(number);
-    tokio::time::sleep(fate.latency).await;
+    // No wait at all is shorter than a timer's.
+    if !fate.latency.is_zero() {
+        tokio::time::sleep(fate.latency).await;
+    }
     if fate.fails {
         agent.counts.failed.fetch_add(1, Ordering::Relaxed);
         return refuse(StatusCode::INTERNAL_SERVER_ERROR, "mock_failure", "the mock agent was told to fail");
     }
-    completion::answer(&asked, &agent.name, number, &behaviour)
+    let completion = Completion::new(&asked, &agent.name, number, &behaviour);
+    let script = match dialect {
+        Dialect::OpenAi if !asked.stream => return Json(openai::whole(&completion)).into_response(),
+        Dialect::Anthropic if !asked.stream => return Json(anthropic::whole(&completion)).into_response(),
+        Dialect::OpenAi => openai::script(&completion, asked.stream_options.include_usage),
+        Dialect::Anthropic => anthropic::script(&completion),
+        Dialect::Events => plain::server_sent_events(&completion),
+        Dialect::Lines => plain::lines(&completion),
+    };
+    script.play(&behaviour, fate.fault)
 }
 
 /// An error as OpenAI's API words it.

@@ -1,10 +1,14 @@
 //! The mock agent over real sockets, spoken to in plain bytes.
 
+use std::time::Duration;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::*;
-use behaviour::Wait;
+use base64::Engine;
+use sha2::{Digest, Sha256};
+use units::Wait;
 
 /// No delays, so that the tests wait for nothing.
 fn prompt() -> Behaviour {
@@ -74,6 +78,101 @@ async fn usage_is_streamed_only_to_those_who_ask_for_it() {
     let agent = start(prompt()).await;
     let (_, answer) = ask(&agent, "POST", "/v1/chat/completions", r#"{"stream": true}"#).await;
     assert!(answer.contains("[DONE]") && !answer.contains("usage"));
+}
+
+/// A streamed answer: its body without the chunks' framing, and whether the last chunk came.
+fn dechunk(answer: &str) -> (String, bool) {
+    let (_, mut rest) = answer.split_once("\r\n\r\n").unwrap();
+    let mut body = String::new();
+    while let Some((size, chunk)) = rest.split_once("\r\n") {
+        match usize::from_str_radix(size, 16).unwrap() {
+            0 => return (body, true),
+            size => {
+                body.push_str(&chunk[..size]);
+                rest = &chunk[size + 2..];
+            }
+        }
+    }
+    (body, false)
+}
+
+/// The body that `path` streams, held against its digest.
+async fn stream(agent: &MockAgent, path: &str) -> (String, bool) {
+    let (status, answer) = ask(agent, "POST", path, r#"{"stream": true, "max_tokens": 4, "model": "m"}"#).await;
+    assert_eq!(status, 200, "{answer}");
+    let (body, is_whole) = dechunk(&answer);
+    let digest = base64::engine::general_purpose::STANDARD.encode(Sha256::digest(&body));
+    assert!(answer.contains(&format!("repr-digest: sha-256=:{digest}:\r\n")), "{answer}");
+    (body, is_whole)
+}
+
+#[tokio::test]
+async fn each_dialect_streams_what_its_digest_says() {
+    let agent = start(prompt()).await;
+    for (path, first, tokens, last) in [
+        ("/v1/chat/completions", "data: {", "\"content\":\"", "data: [DONE]\n\n"),
+        ("/v1/messages", "event: message_start\n", "text_delta", "data: {\"type\":\"message_stop\"}\n\n"),
+        ("/sse", ": m\n\n", "event: token\n", "event: token\ndata:  set,\n\n"),
+        ("/ndjson", "{", "\"token\":", "\"version\":\"1.5.0\"}\n"),
+    ] {
+        let (body, is_whole) = stream(&agent, path).await;
+        assert!(is_whole && body.starts_with(first) && body.ends_with(last), "{path}: {body}");
+        // OpenAI's opening has an empty content of its own.
+        let expected = if path.ends_with("completions") { 5 } else { 4 };
+        assert_eq!(body.matches(tokens).count(), expected, "{path}: {body}");
+    }
+}
+
+#[tokio::test]
+async fn each_dialect_fails_in_the_middle_as_it_is_told() {
+    let agent = start(prompt()).await;
+    for (path, end, error) in [
+        ("/v1/chat/completions", "[DONE]", "data: {\"error\":"),
+        ("/v1/messages", "message_stop", "event: error\ndata: {\"error\":"),
+        ("/sse", " set,", "event: error\n"),
+        ("/ndjson", "\"done\":true", "{\"error\":"),
+    ] {
+        let (body, is_whole) = stream(&agent, &format!("{path}?fault=error")).await;
+        assert!(is_whole && body.contains(error) && !body.contains(end), "{path}: {body}");
+        let (body, is_whole) = stream(&agent, &format!("{path}?fault=end")).await;
+        assert!(is_whole && body.contains(" points") && !body.contains(" are") && !body.contains(error), "{path}");
+        let (cut, is_whole) = stream(&agent, &format!("{path}?fault=cut")).await;
+        assert!(!is_whole && cut.len() > body.len() && !cut.ends_with('\n'), "{path}: {cut}");
+    }
+}
+
+#[tokio::test]
+async fn a_stalled_stream_says_half_and_keeps_the_connection() {
+    let agent = start(prompt()).await;
+    let mut stream = TcpStream::connect(agent.address).await.unwrap();
+    stream.write_all(b"GET /sse?tokens=2&fault=stall HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    let mut said = String::new();
+    while !said.contains("data: The\n\n") {
+        let mut bytes = [0; 1024];
+        let read = stream.read(&mut bytes).await.unwrap();
+        assert!(read > 0, "it closed after {said:?}");
+        said.push_str(std::str::from_utf8(&bytes[..read]).unwrap());
+    }
+    let more = tokio::time::timeout(Duration::from_millis(50), stream.read(&mut [0; 64])).await;
+    assert!(more.is_err(), "something came: {more:?}");
+}
+
+#[tokio::test]
+async fn anthropic_s_message_says_what_it_used() {
+    let agent = start(prompt()).await;
+    let (_, body) = ask_json(&agent, "POST", "/v1/messages", CHAT).await;
+    assert_eq!(body["usage"], json!({ "input_tokens": 3, "output_tokens": 40 }));
+    assert_eq!((&body["type"], &body["stop_reason"]), (&json!("message"), &json!("end_turn")));
+    assert!(body["content"][0]["text"].as_str().unwrap().starts_with("The points are set,"));
+}
+
+#[tokio::test]
+async fn a_query_changes_one_request_only() {
+    let agent = start(prompt()).await;
+    assert_eq!(ask(&agent, "GET", "/sse?error_rate=100%25", "").await.0, 500);
+    assert_eq!(ask(&agent, "GET", "/sse?tokenz=1", "").await.0, 400);
+    assert_eq!(ask(&agent, "GET", "/sse?tokens=1", "").await.0, 200);
+    assert_eq!(*agent.behaviour.load_full(), prompt());
 }
 
 #[tokio::test]

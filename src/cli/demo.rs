@@ -24,7 +24,8 @@ use tokio::runtime::Runtime;
 use tokio::time::MissedTickBehavior;
 
 use super::mock_agent::server::MockAgent;
-use super::mock_agent::server::behaviour::{Behaviour, Percent, Tokens, Wait};
+use super::mock_agent::server::behaviour::Behaviour;
+use super::mock_agent::server::units::{Percent, Tokens, Wait};
 use crate::app::{self, Running};
 use crate::config::Config;
 use crate::control::model::{AgentKey, DeploymentState, Rollback, Stage};

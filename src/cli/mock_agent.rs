@@ -8,17 +8,20 @@ use anyhow::Context;
 #[path = "../../loadtest/mock_agent.rs"]
 pub mod server;
 
-use server::behaviour::{Behaviour, Percent, Tokens, Wait};
+use server::behaviour::{Behaviour, Fault};
+use server::units::{Percent, Tokens, Wait};
 use server::{MAX_BODY_BYTES, MockAgent};
 
 /// How long answers under way may take after Ctrl-C.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Run a mock agent: OpenAI-style completions with the latency and the errors that you ask for
+/// Run a mock agent: completions and streams with the latency and the errors that you ask for
 ///
-/// It answers POST /v1/chat/completions, plain and streamed. Change how it behaves while it runs:
+/// It answers POST /v1/chat/completions (OpenAI) and /v1/messages (Anthropic), plain and streamed, and
+/// GET /sse and /ndjson. Change how it behaves while it runs, or for one request:
 ///
 ///   curl -X PATCH http://127.0.0.1:7001/behaviour -d '{"error_rate": "50%"}'
+///   curl -N 'http://127.0.0.1:7001/sse?tokens=5&token_interval=1s&fault=cut'
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
@@ -46,6 +49,12 @@ pub struct Args {
     /// In a stream, time from one token to the next
     #[arg(long, default_value = "10ms", value_name = "WAIT")]
     token_interval: Wait,
+    /// How streams fail, half of their tokens sent
+    #[arg(long, value_enum, default_value = "none")]
+    fault: Fault,
+    /// Share of streams that meet the fault
+    #[arg(long, default_value = "100%", value_name = "PERCENT")]
+    fault_rate: Percent,
     /// Same seed, same delays and failures
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -60,6 +69,8 @@ impl Args {
             tokens: self.tokens,
             first_token: self.first_token,
             token_interval: self.token_interval,
+            fault: self.fault,
+            fault_rate: self.fault_rate,
             seed: self.seed,
         }
     }
@@ -118,7 +129,9 @@ mod tests {
         assert_eq!(behaviour.latency.get().as_millis(), 5);
         assert!((behaviour.error_rate.as_fraction() - 0.125).abs() < 1e-9);
         assert_eq!(behaviour.tokens.get(), 3);
-        for bad in ["--latency 5", "--error-rate 5", "--error-rate 101%", "--tokens 9999999", "--address nowhere"] {
+        for bad in
+            ["--latency 5", "--error-rate 5", "--error-rate 101%", "--tokens 9999999", "--address nowhere", "--fault x"]
+        {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

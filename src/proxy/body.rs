@@ -194,8 +194,10 @@ pub(super) enum ResponseBody {
 
 /// An endpoint's body on its way. Polling it is what moves the upstream connection.
 pub(super) struct Relay {
-    /// `None` once the body has ended and the connection went back to its pool.
+    /// `None` once the body has ended and the connection went back to its pool, or broke.
     lease: Option<Lease>,
+    /// What broke it, and is still to be told.
+    broken: Option<BodyError>,
     /// What the endpoint has not yet taken of the request; it goes on beside the response.
     request: RequestBody,
     record: Record,
@@ -207,11 +209,11 @@ impl Relay {
     /// `now` is when the head came.
     pub fn new(lease: Lease, request: RequestBody, record: Record, now: Instant) -> Self {
         let received = lease.upstream_ref().has_received_all().then_some(now);
-        Self { lease: Some(lease), request, record, received }
+        Self { lease: Some(lease), broken: None, request, record, received }
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Some(lease) = &mut self.lease else { return Poll::Ready(None) };
+        let Some(lease) = &mut self.lease else { return Poll::Ready(self.broken.take().map(Err)) };
         let scratch = &self.record.conn().worker.scratch;
         match lease.upstream().poll_frame(cx, scratch, &mut self.request) {
             Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(self.pass(frame)))),
@@ -220,7 +222,7 @@ impl Relay {
                 let by_client = self.record.conn().request_fault.get().is_some();
                 self.record.break_off(if by_client { Outcome::ClientError } else { Outcome::Truncated });
                 self.lease = None;
-                Poll::Ready(Some(Err(BodyError::Upstream(broken))))
+                self.break_off(BodyError::Upstream(broken), cx)
             }
             Poll::Ready(None) => {
                 self.finish();
@@ -228,6 +230,17 @@ impl Relay {
             }
             Poll::Pending => self.poll_idle(),
         }
+    }
+
+    /// A reset of HTTP/2 overtakes what came before it and is not written yet, be it the head: so that is written
+    /// first, in the turn that the connection gets now. A client that takes nothing may still miss it.
+    fn break_off(&mut self, error: BodyError, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if !self.record.conn().http2 {
+            return Poll::Ready(Some(Err(error)));
+        }
+        self.broken = Some(error);
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn pass(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
@@ -263,7 +276,7 @@ impl Relay {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.lease.as_ref().is_none_or(|lease| lease.upstream_ref().has_ended())
+        self.broken.is_none() && self.lease.as_ref().is_none_or(|lease| lease.upstream_ref().has_ended())
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -83,6 +83,8 @@ impl Task {
 /// What the parts of one exchange with a client tell each other. One task, so cells do.
 pub(super) struct ClientConn {
     client: Rc<Client>,
+    /// It is one stream among others.
+    pub http2: bool,
     /// From a whole request head to the end of the response body.
     busy: Cell<bool>,
     deadline: Cell<Instant>,
@@ -119,10 +121,11 @@ impl Deref for ClientConn {
 
 impl ClientConn {
     /// Before its first exchange, which has until `deadline` to begin.
-    fn new(client: Rc<Client>, deadline: Instant, options: &ProxyOptions) -> Rc<Self> {
+    fn new(client: Rc<Client>, http2: bool, deadline: Instant, options: &ProxyOptions) -> Rc<Self> {
         let now = Instant::now();
         Rc::new(Self {
             client,
+            http2,
             busy: Cell::new(false),
             deadline: Cell::new(deadline),
             patience: Cell::new(options.head_timeout),

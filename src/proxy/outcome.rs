@@ -201,12 +201,12 @@ impl Record {
         conversation::see_end(self);
         self.end = Some(now);
         let end = self.end_stream(Transport::Clean);
-        self.outcome = match (&self.call, end) {
-            (Some(call), _) => call.outcome(self.status),
-            (None, Some(StreamEnd::Error)) => Outcome::StreamError,
-            (None, Some(StreamEnd::Truncated)) => Outcome::Truncated,
-            (None, _) if self.status >= 500 => Outcome::ServerError,
-            (None, _) => Outcome::Success,
+        self.outcome = match (end, &self.call) {
+            (Some(StreamEnd::Error), _) => Outcome::StreamError,
+            (Some(StreamEnd::Truncated), _) => Outcome::Truncated,
+            (_, Some(call)) => call.outcome(self.status),
+            _ if self.status >= 500 => Outcome::ServerError,
+            _ => Outcome::Success,
         };
     }
 
@@ -247,12 +247,12 @@ impl Drop for Record {
         let end = self.end.unwrap_or_else(Instant::now);
         self.busy.end = Some(end);
         let latency = end.duration_since(self.busy.start);
-        if self.outcome == Outcome::ClientCancel {
-            self.cancel();
-        }
         let unanswered = self.outcome == Outcome::ClientCancel && self.first_byte.is_none();
         if unanswered && self.call.is_some_and(|call| call.is_overdue(latency)) {
             self.outcome = Outcome::ResponseTimeout;
+        }
+        if self.outcome == Outcome::ClientCancel {
+            self.cancel();
         }
         // Where the version sent no head, the status in the log is ours and says nothing of its class.
         let class = self.first_byte.map_or(StatusClass::None, |_| StatusClass::of(self.status));

@@ -16,6 +16,6 @@ mod prometheus;
 mod reload;
 mod rollback;
 mod store;
-mod tunnel;
 mod streams;
+mod tunnel;
 mod upstream_http2;

@@ -44,7 +44,7 @@ const UNREAD_BYTES: usize = 256 << 10;
 /// Serves the connection to its end; the first head is due at `timer`'s deadline.
 pub(super) async fn run(opened: Opened, client: Rc<Client>, timer: Pin<&mut Sleep>) {
     let options = client.worker.snapshot().options.clone();
-    let conn = ClientConn::new(client, timer.deadline().into(), &options);
+    let conn = ClientConn::new(client, false, timer.deadline().into(), &options);
     let wire = Wire::new(opened, conn.clone());
     let limits = Limits { bytes: options.head_bytes, fields: options.head_fields };
     // What was accepted owes a head.

@@ -143,7 +143,7 @@ impl Streams {
     /// The exchange of a request that has just arrived.
     fn begin(&self) -> Rc<ClientConn> {
         let options = &self.client.worker.snapshot().options;
-        let conn = ClientConn::new(self.client.clone(), Instant::now() + options.head_timeout, options);
+        let conn = ClientConn::new(self.client.clone(), true, Instant::now() + options.head_timeout, options);
         *self.begun.borrow_mut() = Some(conn.clone());
         conn
     }
