@@ -2,13 +2,14 @@
 //!
 //! In reading order: [`listen`] accepts and hands each connection to the worker with the fewest;
 //! [`worker`] is one thread with its own runtime, pools and clock of idleness; [`connection`] drives
-//! one client connection; [`serve`] is one request, top-down, with [`read`] and [`send`] for its phases;
-//! [`upstream`] is a connection to an endpoint, with [`encode`] and [`decode`] for what is said on it.
+//! one client connection; [`serve`] is one request, top-down, with [`read`], [`conversation`] and [`send`] for
+//! its phases; [`upstream`] is a connection to an endpoint, with [`encode`] and [`decode`] for what is said on it.
 //!
 //! The rules of the hot path:
 //!
 //! - one snapshot of the table per request; nothing is looked up by name;
-//! - no lock, no cross-thread write: pools, buffers, timers and counters belong to the worker;
+//! - no lock, no cross-thread write: pools, buffers, timers and counters belong to the worker. Only
+//!   a request of a conversation looks into a table that is shared, under the lock of one of its 512 shards;
 //! - the upstream connection is polled by the client's own task, so an exchange is one task and a
 //!   client that goes away drops both ends at once;
 //! - no timer is armed per request: a connection has one, which looks at the deadline when it fires.
