@@ -127,7 +127,8 @@ impl Answer {
             if !self.data.is_empty() || self.output.len() >= GATHER_BYTES {
                 return Gathered::Enough;
             }
-            if body.is_end_stream() {
+            // All that was announced is here; an end that comes apart has nothing to say to this client.
+            if body.is_end_stream() || (!self.chunked && body.size_hint().exact() == Some(0)) {
                 self.finish(None);
                 break;
             }
