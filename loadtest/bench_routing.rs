@@ -47,6 +47,7 @@ fn agent(n: usize) -> DesiredAgent {
         split: None,
         exchange: ExchangeSpec::default(),
         streams: StreamSpec::default(),
+        conversations: None,
     };
     let weight = Weight::new(5_000).expect("a share");
     let canary = CanaryShare { version: VersionId::new("1.5.0"), weight, audience: Audience::default() };

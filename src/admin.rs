@@ -37,6 +37,7 @@ use crate::control::request::{self, DeploymentRequest};
 use crate::control::service::Control;
 use crate::ready::Readiness;
 use crate::routing::spec::AgentSpec;
+use crate::routing::standing::Known;
 use crate::telemetry::reload::ReloadStatus;
 use auth::{Access, Auth};
 use error::Problem;
@@ -62,6 +63,8 @@ pub struct AdminState {
     pub answers: Answers,
     pub followers: Followers,
     pub form: DeploymentForm,
+    /// What the proxy knows of conversations, for explanations.
+    pub known: Arc<dyn Fn() -> Known + Send + Sync>,
 }
 
 /// How a deployment is asked for: as in the file, which is the configuration's to know. `app` brings the two

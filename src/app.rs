@@ -32,6 +32,8 @@ use crate::proxy::listen::{self, DataPlane};
 use crate::proxy::worker::{ProxyOptions, Shared};
 use crate::ready::{Readiness, ReadyGuard};
 use crate::routing::compile::Rejection;
+use crate::routing::pin::{PinSecret, Pins};
+use crate::routing::standing::Known;
 use crate::routing::table::SharedTable;
 use crate::telemetry::access::{AccessLog, AccessTarget};
 use crate::telemetry::commits::CommitFigures;
@@ -130,7 +132,11 @@ pub fn start_with(
     sockets.warn_of_rest();
     handover.state()?;
     let state = State::open(&config, &registry, None)?;
-    let shared = Shared::new(state.control.table().clone(), options, ProxyCounters::for_workers(config.workers));
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret).context("the system gives no random bytes")?;
+    let pins = Pins::new(PinSecret(secret), config.pins.max);
+    let counters = ProxyCounters::for_workers(config.workers);
+    let shared = Shared::new(state.control.table().clone(), options, counters, pins);
     let data_plane = listen::start(config.workers, shared.clone()).context("cannot start the proxy's threads")?;
     let Limits { drain_delay, drain_timeout, .. } = config.limits;
     let plane =
@@ -174,6 +180,8 @@ impl Plane {
         for collector in commits.iter().flat_map(CommitFigures::collectors) {
             metrics.register(collector)?;
         }
+        let pins = self.shared.pins.clone();
+        metrics.set_pin_source(Box::new(move || figures::of_pins(&pins)));
         let (addresses, admin) = (listeners.addresses(), self.admin.local_addr()?);
         let ready = Readiness::default();
         let state = AdminState {
@@ -190,6 +198,10 @@ impl Plane {
             ),
             answers: Answers::default(),
             followers: Followers::default(),
+            known: {
+                let shared = self.shared.clone();
+                Arc::new(move || Known { pins: shared.pins.clone(), keys: shared.options.load().keys.clone() })
+            },
             form: DeploymentForm { read: config::deployment_request, schema: config::deployment_schema },
         };
         reloads.succeeded(&config.hash, SystemTime::now());
@@ -283,6 +295,7 @@ fn proxy_options(config: &Config, access_log: Option<AccessLog>) -> ProxyOptions
         max_connections: connections,
         streams_per_connection: u32::try_from(config.limits.streams_per_connection).unwrap_or(u32::MAX),
         access_log,
+        keys: Arc::new(config.keys()),
     }
 }
 

@@ -7,6 +7,7 @@ mod ctl;
 mod demo;
 mod explain;
 mod mock_agent;
+mod overrides;
 mod run;
 mod simulate;
 mod simulate_judge;
@@ -55,6 +56,11 @@ enum Command {
     SimulateJudge(simulate_judge::Args),
     /// Make, list and revoke bearer tokens of the control-plane API
     Token(token::Args),
+    /// Send single requests to a version, whatever the table says
+    Override {
+        #[command(subcommand)]
+        command: overrides::Command,
+    },
     /// The record of who changed what
     Audit {
         #[command(subcommand)]
@@ -86,6 +92,7 @@ pub fn main() -> ExitCode {
         Command::Simulate(args) => simulate::run(&args),
         Command::SimulateJudge(args) => simulate_judge::run(&args),
         Command::Token(args) => token::run(args),
+        Command::Override { command } => overrides::run(command),
         Command::Audit { command } => audit::run(&command),
         Command::Demo(args) => demo::run(args),
         Command::MockAgent(args) => mock_agent::run(args),

@@ -34,6 +34,9 @@ pub use source::MAX_FILE_BYTES;
 use crate::control::model::{AgentIntent, Intent};
 use crate::control::prometheus::PrometheusServer;
 use crate::routing::ids::EnvironmentId;
+use crate::routing::overrides::Overrides;
+use crate::routing::seal::KeyRing;
+use crate::routing::standing::Keys;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -51,6 +54,9 @@ pub struct Config {
     pub access_log: Option<AccessLogConfig>,
     /// Whom guards with a query ask.
     pub prometheus: Option<Arc<PrometheusServer>>,
+    pub pins: PinsConfig,
+    /// `None`: no request may ask for a version.
+    pub overrides: Option<OverridesConfig>,
     pub agents: Vec<AgentIntent>,
 }
 
@@ -69,6 +75,15 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
         let text = source::read(path)?;
         Self::parse(&path.display().to_string(), &text, &process_env)
+    }
+
+    /// What tokens and overrides are signed with.
+    pub fn keys(&self) -> Keys {
+        let ring = |keys: &[SigningKey]| KeyRing::new(keys.iter().map(|key| (key.id.as_str(), &*key.secret.0)));
+        let overrides = self.overrides.as_ref();
+        let overrides =
+            overrides.and_then(|given| Some(Overrides { keys: ring(&given.keys)?, forward: given.forward }));
+        Keys { tokens: ring(&self.pins.keys), overrides }
     }
 
     /// What the author of the file wants of all agents.
@@ -99,6 +114,28 @@ pub struct AdminConfig {
     pub address: SocketAddr,
     /// Wanted of every `/api` request when set; must be set where `address` is not loopback.
     pub token: Option<Secret>,
+}
+
+/// The table of conversations.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PinsConfig {
+    pub max: usize,
+    /// The first signs, all verify; none: no tokens.
+    pub keys: Vec<SigningKey>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct OverridesConfig {
+    /// The first signs, all verify; at least one.
+    pub keys: Vec<SigningKey>,
+    /// Whether the agent is told.
+    pub forward: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SigningKey {
+    pub id: String,
+    pub secret: Secret,
 }
 
 /// A secret that no log or error can print.

@@ -23,6 +23,7 @@ mod balance;
 mod body;
 mod chunked;
 mod connection;
+mod conversation;
 mod decode;
 mod encode;
 mod error;

@@ -5,14 +5,22 @@
 
 pub mod bucket;
 pub mod compile;
+pub mod conversation;
 pub mod decide;
+#[cfg(test)]
+mod fixture;
 pub mod ids;
 pub mod key;
 pub mod layout;
 pub mod matcher;
+pub mod overrides;
 pub mod parse;
+pub mod pin;
+pub mod seal;
 pub mod segment;
 pub mod spec;
 pub mod split;
+pub mod standing;
 pub mod streams;
 pub mod table;
+pub mod token;

@@ -15,6 +15,7 @@
 pub mod access;
 pub mod bell;
 pub mod commits;
+pub mod conversations;
 pub mod counters;
 pub mod logging;
 pub mod metrics;

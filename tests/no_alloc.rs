@@ -92,6 +92,7 @@ fn table(key: &str, scheme: Scheme) -> RoutingTable {
         split: None,
         exchange: ExchangeSpec::default(),
         streams: StreamSpec::default(),
+        conversations: None,
     };
     let audience = Audience { include: vec![], exclude: vec![SegmentId::new("staff")] };
     let weight = Weight::new(5_000).expect("a share");

@@ -3,9 +3,10 @@
 use crate::control::agent::Tally;
 use crate::control::service::Control;
 use crate::control::view::DeploymentView;
+use crate::routing::pin::Pins;
 use crate::routing::table::RoutingTable;
 use crate::telemetry::metrics::{
-    CheckFigures, DeploymentFigures, GuardFigures, RollbackCount, TableFigures, VersionWeight,
+    CheckFigures, DeploymentFigures, GuardFigures, PinFigures, RollbackCount, TableFigures, VersionWeight,
 };
 use crate::telemetry::stats::VersionLabels;
 
@@ -17,6 +18,25 @@ pub(super) fn of_table(table: &RoutingTable) -> TableFigures {
         })
     });
     TableFigures { epoch: table.epoch, config_hash: table.config_hash.clone(), weights: weights.collect() }
+}
+
+pub(super) fn of_pins(pins: &Pins) -> PinFigures {
+    let stats = pins.stats();
+    PinFigures {
+        pins: stats.pins,
+        max: stats.max,
+        bytes: stats.bytes,
+        events: vec![
+            ("made", stats.made),
+            ("found", stats.found),
+            ("expired", stats.expired),
+            ("evicted", stats.evicted),
+            ("dropped", stats.dropped),
+            ("turned", stats.turned),
+            ("moved", stats.moved),
+            ("refused", stats.refused),
+        ],
+    }
 }
 
 pub(super) fn of_deployments(control: &Control) -> Vec<DeploymentFigures> {

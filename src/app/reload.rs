@@ -136,6 +136,7 @@ impl Reloader {
         if let Some(log) = &access_log {
             self.metrics.set_access_log(log.counters());
         }
+        self.shared.pins.set_max(config.pins.max);
         self.shared.set_options(super::proxy_options(&config, access_log));
         self.switch_listeners(listeners, sockets, &config).await;
         warn_of_what_needs_a_restart(&self.origin.config, &config);

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use anyhow::Context;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
@@ -13,6 +15,8 @@ use super::say;
 use crate::config::Config;
 use crate::routing::decide::{self, Explanation};
 use crate::routing::ids::EnvironmentId;
+use crate::routing::pin::{self, PinSecret, Pins};
+use crate::routing::standing::{self, Known};
 use crate::routing::table::{Agent, Head, RoutingTable};
 
 #[derive(clap::Args)]
@@ -63,7 +67,8 @@ fn parse_json(text: &str) -> Result<serde_json::Value, serde_json::Error> {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let table = offline_table(&Config::load(&args.config)?)?;
+    let config = Config::load(&args.config)?;
+    let table = offline_table(&config)?;
     let headers: HeaderMap = args.headers.iter().cloned().collect();
     let head = Head {
         method: &args.method,
@@ -76,10 +81,13 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         nonce: 0,
     };
     let agent = find(&table, args, &head)?;
-    let explanation = match &args.key {
+    let mut explanation = match &args.key {
         Some(key) => decide::explain_key(agent, &head, table.epoch, key),
         None => decide::explain(agent, &head, table.epoch),
     };
+    // A fresh start knows no conversations, but it knows the keys of overrides and tokens.
+    let known = Known { pins: Pins::new(PinSecret([0; 32]), config.pins.max), keys: Arc::new(config.keys()) };
+    standing::explain(&mut explanation, agent, &head, &known, pin::second(SystemTime::now()));
     print(&explanation, args.json)
 }
 
@@ -125,6 +133,9 @@ fn print(explanation: &Explanation, json: bool) -> anyhow::Result<()> {
     }
     writeln!(out, "version  {}", explanation.version)?;
     writeln!(out, "reason   {}: {}", explanation.reason, explanation.because)?;
+    for line in &explanation.standing {
+        writeln!(out, "standing {line}")?;
+    }
     for note in [&explanation.stable_by, &explanation.deployment].into_iter().flatten() {
         writeln!(out, "note     {note}")?;
     }

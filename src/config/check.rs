@@ -4,6 +4,7 @@
 //! wrong with the shape of a part is not held against what depends on it.
 
 mod agent;
+mod conversations;
 mod deployment;
 mod guard;
 mod health;
@@ -54,6 +55,8 @@ pub(super) fn config(mut root: Node, hash: Arc<str>, report: &mut Report) -> Opt
     let admin = admin(file.admin, &listeners, &mut scope);
     let prometheus = file.prometheus.map(|given| query::server(given, &mut scope));
     query::check_server(&agents, prometheus.is_some(), &mut scope);
+    let pins = conversations::pins(file.pins.unwrap_or_default(), &mut scope);
+    conversations::check_tokens(&agents, &pins, &mut scope);
 
     let cores = std::thread::available_parallelism().map_or(1, usize::from).min(256);
     Some(Config {
@@ -66,6 +69,8 @@ pub(super) fn config(mut root: Node, hash: Arc<str>, report: &mut Report) -> Opt
         limits: limits(file.limits.unwrap_or_default(), &mut scope),
         access_log: file.access_log.map(access_log),
         prometheus: prometheus.map(Arc::new),
+        pins,
+        overrides: file.overrides.map(|given| conversations::overrides(given, &mut scope)),
         agents: agents.into_iter().map(|checked| checked.intent).collect(),
     })
 }

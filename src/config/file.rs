@@ -13,9 +13,11 @@ use super::scalar::{Amount, Bytes, Fraction, ModelName, Number, Ordered, Text, W
 use crate::routing::ids::{AgentId, EnvironmentId, SegmentId, VersionId, Weight};
 use crate::routing::spec::{Attribute, EndpointAddress, HostPolicy, Protocol, Scheme};
 
+mod conversations;
 mod outside;
 mod streams;
 
+pub(super) use conversations::{Conversations, Key, Overrides, Pins, Policy, Token};
 pub(super) use outside::{HealthCheck, HttpCheck, Prometheus};
 pub(super) use streams::{Dialect, Encoded, Price, Streams};
 
@@ -46,6 +48,10 @@ pub(super) struct File {
     /// What a million tokens cost, by the model's name as answers tell it; `gpt-5*` is for all that begin so, and
     /// `default` for all others. The exact name counts first, then the longest that fits.
     pub(super) prices: Option<Ordered<ModelName, Price>>,
+    /// The table of conversations that keep their version, and the keys of their tokens.
+    pub(super) pins: Option<Pins>,
+    /// Signed requests for a version. Default: none is honoured.
+    pub(super) overrides: Option<Overrides>,
     /// The agents by name.
     #[schemars(required)]
     pub(super) agents: Option<Ordered<AgentId, Agent>>,
@@ -145,6 +151,8 @@ pub(super) struct Agent {
     pub(super) streams: Option<Streams>,
     /// A larger request body gets 413. Default: 64MiB.
     pub(super) max_request_body: Option<Text<Bytes>>,
+    /// How a conversation keeps the version that it began on. Default: each request is decided by itself.
+    pub(super) conversations: Option<Conversations>,
 }
 
 /// Which requests are for an agent: all that is given must fit.

@@ -11,7 +11,9 @@ use crate::control::model::{OnBreach, Strategy};
 use crate::control::prometheus::QueryLimit;
 use crate::judge::{GuardTest, Limit};
 use crate::routing::ids::Weight;
-use crate::routing::spec::{Attribute, Dialect, Encoded, EndpointAddress, HostPolicy, Scheme, StreamSpec};
+use crate::routing::spec::{
+    Attribute, Dialect, Encoded, EndpointAddress, HostPolicy, PinPolicy, ResponseId, Scheme, StreamSpec, TokenPlace,
+};
 use crate::telemetry::stats::Usage;
 
 mod examples;

@@ -59,6 +59,7 @@ pub fn an_agent() -> AgentSpec {
         split: None,
         exchange: ExchangeSpec::default(),
         streams: StreamSpec::default(),
+        conversations: None,
     }
 }
 

@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use super::connection::ClientConn;
+use super::conversation;
 use super::encode::RequestFraming;
 use super::outcome::{Busy, Record};
 use super::pool::Lease;
@@ -259,6 +260,9 @@ impl Relay {
     }
 
     fn pass(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        if let Some(data) = frame.data_ref() {
+            conversation::see(&mut self.record, data);
+        }
         // hyper takes nothing after trailers, not even the end.
         let last = frame.is_trailers() || self.is_end_stream();
         self.record.pass(&frame, last);

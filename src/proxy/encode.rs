@@ -12,7 +12,7 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Uri, request};
 
 use super::chunked::is_trailer;
-use super::headers::{Forwarded, is_hop_by_hop, may_be_of_this_hop, named_by_connection};
+use super::headers::{Forwarded, VERSION_HEADER, is_hop_by_hop, may_be_of_this_hop, named_by_connection};
 
 /// How an endpoint learns where the body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +83,8 @@ pub(super) struct RequestHead<'a> {
     pub framing: RequestFraming,
     /// What to offer the endpoint to switch to.
     pub upgrade: Option<&'a HeaderValue>,
+    /// The version that was asked for, where the agent is to know.
+    pub version: Option<&'a HeaderValue>,
 }
 
 impl RequestHead<'_> {
@@ -100,6 +102,9 @@ impl RequestHead<'_> {
         if seen.trailers {
             // Of this hop, and so named as such; it says the same of the next.
             out.extend_from_slice(b"te: trailers\r\nconnection: te\r\n");
+        }
+        if let Some(version) = self.version {
+            write_field(out, &VERSION_HEADER, version);
         }
         match self.framing {
             RequestFraming::None => {}
@@ -128,6 +133,9 @@ impl RequestHead<'_> {
         self.forwarded.append(fields, self.client_host, seen.relayed.then_some(headers));
         if let RequestFraming::Length(length) = self.framing {
             fields.insert(CONTENT_LENGTH, length.into());
+        }
+        if let Some(version) = self.version {
+            fields.insert(VERSION_HEADER, version.clone());
         }
         // Of this hop too, but the one word of it that HTTP/2 allows says the same of the next.
         if seen.trailers {

@@ -9,17 +9,20 @@ use http::header::{
 };
 
 use super::encode::Fields;
+use crate::routing::overrides::SIGNATURE_HEADER;
 
-pub(super) const VERSION_HEADER: HeaderName = HeaderName::from_static("x-pointsman-version");
+pub(super) use crate::routing::overrides::VERSION_HEADER;
+
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// Fields that speak of one hop only; an agent neither sees nor sets the version that was chosen for it.
-static HOP_BY_HOP: [HeaderName; 7] =
-    [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE, VERSION_HEADER];
+/// Fields that speak of one hop only; an agent neither sees nor sets the version that was chosen for it, nor the
+/// proof of one that was asked for.
+static HOP_BY_HOP: [HeaderName; 8] =
+    [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE, VERSION_HEADER, SIGNATURE_HEADER];
 
 /// Takes what speaks of this hop out of an HTTP/2 message. What `Connection` would name is malformed there.
 pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
@@ -34,7 +37,7 @@ pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
 
 /// By its length alone: most fields are ruled out without a comparison.
 pub(super) fn may_be_of_this_hop(name: &HeaderName) -> bool {
-    matches!(name.as_str().len(), 2 | 7 | 10 | 16 | 17 | 19)
+    matches!(name.as_str().len(), 2 | 7 | 10 | 16 | 17 | 19 | 21)
 }
 
 /// The fields that `Connection` takes off this hop. Most often none, and nothing is allocated.

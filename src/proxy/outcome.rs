@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method};
 use http_body::Frame;
 
 use super::connection::ClientConn;
+use super::conversation::{self, Turn};
 use super::error::Fault;
 use super::grpc::Call;
 use super::pool::Lease;
@@ -16,7 +17,8 @@ use super::streamed::{Silence, Streamed};
 use super::tap::Transport;
 use super::upstream::Head;
 use super::worker::{ProxyOptions, Snapshot};
-use crate::routing::table::{Agent, Decision, Version};
+use crate::routing::standing::Keys;
+use crate::routing::table::{Agent, Decision, Reason, Version};
 use crate::telemetry::access::AccessRecord;
 use crate::telemetry::counters::ErrorCode;
 use crate::telemetry::stats::{Exchange, Outcome, StatusClass, StreamEnd};
@@ -79,6 +81,8 @@ pub(super) struct Record {
     pub streamed: Option<Box<Streamed>>,
     /// What only the access log wants; `None` when it is off.
     pub log: Option<Box<AccessRecord>>,
+    /// `None` where the agent has no conversations.
+    pub turn: Option<Box<Turn>>,
 }
 
 impl Record {
@@ -98,6 +102,7 @@ impl Record {
             retries: 0,
             streamed: None,
             log: None,
+            turn: None,
         };
         record.version().stats.started(record.worker());
         record
@@ -117,6 +122,21 @@ impl Record {
 
     pub fn version(&self) -> &Version {
         &self.agent().versions[self.decision.version]
+    }
+
+    pub fn keys(&self) -> &Keys {
+        &self.snapshot.options.keys
+    }
+
+    /// Of the table that decided.
+    pub fn epoch(&self) -> u64 {
+        self.snapshot.table.epoch
+    }
+
+    /// What the agent is told of an override.
+    pub fn forwarded_version(&self) -> Option<&HeaderValue> {
+        let is_forwarded = || self.keys().overrides.as_ref().is_some_and(|known| known.forward);
+        (self.decision.reason == Reason::Override && is_forwarded()).then(|| &self.version().header)
     }
 
     /// The response head is here.
@@ -178,6 +198,7 @@ impl Record {
 
     /// The whole answer went out.
     pub fn complete(&mut self, now: Instant) {
+        conversation::see_end(self);
         self.end = Some(now);
         let end = self.end_stream(Transport::Clean);
         self.outcome = match (end, &self.call) {
@@ -238,6 +259,9 @@ impl Drop for Record {
         let exchange = self.exchange(class, latency);
         self.version().stats.ended(self.worker(), &exchange);
         self.busy.conn.worker.note_end(&self.version().stats.labels, latency);
+        if let Some(turn) = self.turn.take() {
+            turn.end();
+        }
         if let Some(log) = self.log.take() {
             self.write_log(log, &exchange);
         }

@@ -140,16 +140,24 @@ pub(super) fn declared_length(parts: &request::Parts) -> u64 {
     length.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-/// Whether the key may be in the body: no source before the first `json:` one is present.
+/// Whether the key or the conversation's id may be in the body: no source before the first `json:` one is present.
 pub(super) fn wants_json(agent: &Agent, head: &Head<'_>) -> bool {
-    if !agent.key_wants_json || !head.headers.get(CONTENT_TYPE).is_some_and(|value| is_json(value.as_bytes())) {
+    let conversations = agent.spec.conversations.as_ref();
+    if !agent.key_wants_json && conversations.is_none() {
         return false;
     }
-    let before = agent.key.iter().take_while(|source| !matches!(source, Attribute::Json(_))).count();
-    key::find(&agent.key[..before], head).is_none()
+    if !head.headers.get(CONTENT_TYPE).is_some_and(|value| is_json(value.as_bytes())) {
+        return false;
+    }
+    may_be_in_body(&agent.key, head) || conversations.is_some_and(|spec| may_be_in_body(&spec.id, head))
 }
 
-fn is_json(content_type: &[u8]) -> bool {
+fn may_be_in_body(sources: &[Attribute], head: &Head<'_>) -> bool {
+    let first = sources.iter().position(|source| matches!(source, Attribute::Json(_)));
+    first.is_some_and(|first| key::find(&sources[..first], head).is_none())
+}
+
+pub(super) fn is_json(content_type: &[u8]) -> bool {
     let media = content_type.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
     media.eq_ignore_ascii_case(b"application/json") || media.to_ascii_lowercase().ends_with(b"+json")
 }

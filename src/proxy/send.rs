@@ -102,6 +102,7 @@ pub(super) async fn send(
             forwarded: &conn.forwarded,
             framing: body.framing(parts),
             upgrade: offer.as_ref(),
+            version: record.forwarded_version(),
         };
         upstream.begin(&head, !body.is_empty(), parts.method == Method::HEAD, probe);
         let unsent = match until_head(&conn, &mut lease, &mut body, forward_interim).await {

@@ -1,4 +1,4 @@
-//! One request, top-down: read, match, key, decide, send, respond. The record is written by drop.
+//! One request, top-down: read, match, key, pin, decide, send, respond. The record is written by drop.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 
 use super::body::{Relay, RequestBody, ResponseBody};
 use super::connection::ClientConn;
+use super::conversation;
 use super::error::Fault;
 use super::grpc;
 use super::headers::VERSION_HEADER;
@@ -116,15 +117,22 @@ async fn exchange(
         }
     }
 
+    // Pin: what holds the request to a version before anything is decided.
+    let head = Head { json: json.as_ref(), ..head };
+    let standing = conversation::stand(&conn, &snapshot, agent, &head);
+
     // Decide.
-    let decision = decide(agent, &Head { json: json.as_ref(), ..head });
+    let mut decision = standing.decision().unwrap_or_else(|| decide(agent, &head));
     if decision.reason == Reason::NoKey {
         agent.stats.without_key(conn.worker.index);
     }
+    let turn = standing.settle(&conn, agent, &mut decision);
+    conversation::strip(&mut parts.headers, &snapshot, agent);
     let mut record = Record::new(busy, snapshot.clone(), agent_index, decision);
     if limits.protocol == Protocol::Http2 {
         record.call = grpc::Call::of(&parts.headers);
     }
+    record.turn = turn;
     if snapshot.options.access_log.is_some() {
         record.log = Some(read::log_head(&parts, &host, &conn));
     }
@@ -158,6 +166,7 @@ fn respond(answer: Answer, mut record: Record, method: &Method, version_header: 
     record.conn().wait(now, record.agent().spec.exchange.idle_timeout);
     record.tap(method, &head, &lease, now);
     let mut headers = head.headers;
+    conversation::answer(&mut record, &mut headers, head.status.is_success());
     if version_header {
         headers.append(VERSION_HEADER, record.version().header.clone());
     }

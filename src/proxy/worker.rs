@@ -16,6 +16,8 @@ use super::pool::Pools;
 use super::upstream::Scratch;
 use crate::random;
 use crate::routing::ids::EnvironmentId;
+use crate::routing::pin::SharedPins;
+use crate::routing::standing::Keys;
 use crate::routing::table::{RoutingTable, SharedTable};
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::counters::{ErrorCode, ProxyCounters, add};
@@ -34,6 +36,8 @@ pub struct ProxyOptions {
     /// HTTP/2 streams at a time on one connection.
     pub streams_per_connection: u32,
     pub access_log: Option<AccessLog>,
+    /// What tokens and overrides are signed with.
+    pub keys: Arc<Keys>,
 }
 
 /// What all threads of the data plane share.
@@ -42,6 +46,7 @@ pub struct Shared {
     pub options: Arc<ArcSwap<ProxyOptions>>,
     /// By worker; the acceptor uses the first.
     pub counters: Arc<[ProxyCounters]>,
+    pub pins: SharedPins,
     /// Client connections of all workers.
     pub(super) open: AtomicUsize,
     /// A connection ended: the acceptor may have waited for room.
@@ -53,10 +58,15 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(table: SharedTable, options: ProxyOptions, counters: Arc<[ProxyCounters]>) -> Arc<Self> {
+    pub fn new(
+        table: SharedTable,
+        options: ProxyOptions,
+        counters: Arc<[ProxyCounters]>,
+        pins: SharedPins,
+    ) -> Arc<Self> {
         let options = Arc::new(ArcSwap::from_pointee(options));
         let (open, cut, leaving) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
-        Arc::new(Self { table, options, counters, open, room: Notify::new(), leaving, cut })
+        Arc::new(Self { table, options, counters, pins, open, room: Notify::new(), leaving, cut })
     }
 
     /// Takes new options; a higher connection limit lets waiting clients in.

@@ -15,7 +15,8 @@ pub fn decide(agent: &Agent, head: &Head<'_>) -> Decision {
     decide_by_key(agent, head, || key::find(&agent.key, head).map(|(_, key)| key))
 }
 
-/// The order of precedence. Signed overrides and pins will come before the rules, experiments after them.
+/// The order of precedence. What [`super::standing`] finds comes before all of it; experiments will come after the
+/// rules.
 fn decide_by_key<'a>(agent: &Agent, head: &Head<'_>, key: impl FnOnce() -> Option<Value<'a>>) -> Decision {
     if let Some((rule, version)) = matching_rule(agent, head) {
         return Decision { version, bucket: None, reason: Reason::Rule(rule) };
@@ -79,6 +80,9 @@ pub struct Explanation {
     /// Whose deployment gives a version its share, or how it came to have none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deployment: Option<String>,
+    /// What its override, its conversation's id and its token came to, where it has any: a sentence for each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub standing: Vec<String>,
     pub ranges: Vec<BucketRange>,
 }
 
@@ -121,7 +125,17 @@ fn explain_by_key(agent: &Agent, head: &Head<'_>, epoch: u64, key: Option<(Strin
         because: because(agent, &decision),
         stable_by: agent.notes.stable.as_deref().map(str::to_owned),
         deployment: agent.notes.deployment.as_deref().map(str::to_owned),
+        standing: Vec::new(),
         ranges: bucket_ranges(agent),
+    }
+}
+
+impl Explanation {
+    /// Puts what was fixed in the place of what would have been decided; key and bucket stay as they are.
+    pub(super) fn fix(&mut self, agent: &Agent, decision: &Decision) {
+        self.version = version_name(agent, decision.version);
+        self.reason = decision.reason.as_str();
+        self.because = because(agent, decision);
     }
 }
 
@@ -143,6 +157,8 @@ fn version_name(agent: &Agent, index: usize) -> VersionId {
 fn because(agent: &Agent, decision: &Decision) -> String {
     let version = version_name(agent, decision.version);
     match decision.reason {
+        Reason::Override => format!("a signed override sends it to {version}"),
+        Reason::Pin => format!("its conversation is held to {version}"),
         Reason::Rule(index) => {
             let rule = agent.rules.get(index).and_then(|rule| agent.segments.get(rule.segment));
             let segment = rule.map_or("", |(id, _)| id.as_str());

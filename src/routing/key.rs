@@ -134,7 +134,7 @@ fn host(host: &str) -> Value<'_> {
 }
 
 /// RFC 6265: `name=value` pairs between semicolons; a value may stand in double quotes.
-fn cookie<'a>(headers: &'a HeaderMap, name: &[u8]) -> Option<&'a [u8]> {
+pub(super) fn cookie<'a>(headers: &'a HeaderMap, name: &[u8]) -> Option<&'a [u8]> {
     let lines = headers.get_all(COOKIE).iter().map(http::HeaderValue::as_bytes);
     let mut pairs = lines.flat_map(|line| line.split(|b| *b == b';')).map(<[u8]>::trim_ascii);
     let value = pairs.find_map(|pair| pair.strip_prefix(name)?.strip_prefix(b"="))?;

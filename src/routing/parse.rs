@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 use http::HeaderName;
 
-use super::spec::{Attribute, EndpointAddress, Scheme};
+use super::spec::{Attribute, EndpointAddress, ResponseId, Scheme};
 
 /// A text that is not what it should be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -135,6 +135,19 @@ impl FromStr for Attribute {
             _ => return Err(unknown_kind(text, kind)),
         };
         if name.is_some() { Err(wrong(&format!("`{kind}` alone: it takes no name"))) } else { Ok(bare) }
+    }
+}
+
+impl FromStr for ResponseId {
+    type Err = Misread;
+
+    fn from_str(text: &str) -> Result<Self, Misread> {
+        match text.parse() {
+            Ok(Attribute::Header(name)) => Ok(Self::Header(name)),
+            Ok(Attribute::Json(pointer)) => Ok(Self::Json(pointer)),
+            Err(misread) if text.starts_with("header:") || text.starts_with("json:") => Err(misread),
+            _ => Err(Misread::new(text, "a place in a response, as in `header:mcp-session-id` or `json:/id`")),
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use super::conversation::{ConversationSpec, PinPolicy, ResponseId, TokenPlace};
 use super::ids::{AgentId, EnvironmentId, SegmentId, VersionId, Weight};
 
 pub use super::streams::{Dialect, Encoded, Prices, StreamSpec};
@@ -66,6 +67,8 @@ pub struct AgentSpec {
     pub split: Option<SplitSpec>,
     pub exchange: ExchangeSpec,
     pub streams: StreamSpec,
+    /// `None`: every request is decided by itself.
+    pub conversations: Option<ConversationSpec>,
 }
 
 /// All present parts must hold.

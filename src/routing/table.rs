@@ -4,7 +4,7 @@
 //! and header values. A request takes one snapshot and never looks anything up by name.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderValue, Method};
@@ -12,8 +12,9 @@ use http::{HeaderMap, HeaderValue, Method};
 use super::bucket::Bucketer;
 use super::ids::{AgentId, EnvironmentId, SegmentId, VersionId};
 use super::matcher::Matcher;
+use super::pin::{Pins, Seat};
 use super::segment::Segment;
-use super::spec::{AgentSpec, Attribute, CanaryShare, EndpointAddress, Notes};
+use super::spec::{AgentSpec, Attribute, CanaryShare, ConversationSpec, EndpointAddress, Notes};
 use super::split::Split;
 use crate::telemetry::stats::{AgentStats, VersionStats};
 
@@ -52,6 +53,8 @@ pub struct Agent {
     pub exclude: Vec<usize>,
     pub split: Split,
     pub segments: Vec<(SegmentId, Segment)>,
+    /// Where its conversations sit; made at the first one, for compiling knows no pins.
+    pub(super) seat: OnceLock<Seat>,
 }
 
 impl Agent {
@@ -60,6 +63,12 @@ impl Agent {
     }
     pub fn environment(&self) -> &EnvironmentId {
         &self.spec.environment
+    }
+
+    /// What it says of conversations, and where they sit. `None` where it has none.
+    pub fn conversations(&self, pins: &Pins) -> Option<(&ConversationSpec, &Seat)> {
+        let spec = self.spec.conversations.as_ref()?;
+        Some((spec, self.seat.get_or_init(|| Seat::new(pins, self, spec))))
     }
 }
 
@@ -102,6 +111,13 @@ pub struct Head<'a> {
     pub nonce: u64,
 }
 
+impl Decision {
+    /// What was fixed before anything was decided.
+    pub fn fixed(version: usize, reason: Reason) -> Self {
+        Self { version, bucket: None, reason }
+    }
+}
+
 /// Which version answers, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
@@ -114,6 +130,10 @@ pub struct Decision {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
+    /// A signed word of an operator.
+    Override,
+    /// The version that its conversation began on.
+    Pin,
     /// Index into `Agent::rules`.
     Rule(usize),
     /// The bucket's arm of the split.
@@ -130,6 +150,8 @@ impl Reason {
     /// The stable code of logs, metrics and the API.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Override => "override",
+            Self::Pin => "pin",
             Self::Rule(_) => "rule",
             Self::Split => "split",
             Self::NotInAudience => "not_in_audience",

@@ -7,6 +7,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::conversations::ConversationCounters;
+
 /// Why Pointsman itself, and not an agent, answered. The `code` of the JSON body and of the metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -113,6 +115,7 @@ pub struct ProxyCounters {
     pub upstream_stale: AtomicU64,
     /// Requests sent again after a failure that allowed it.
     pub retries: AtomicU64,
+    pub conversations: ConversationCounters,
     errors: [AtomicU64; ErrorCode::ALL.len()],
 }
 

@@ -16,6 +16,7 @@ mod deployments;
 mod family;
 mod instance;
 mod outside;
+mod pins;
 mod streams;
 mod versions;
 
@@ -95,6 +96,16 @@ pub struct RollbackCount {
     pub count: u64,
 }
 
+/// What the scrape shows of the table of conversations.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PinFigures {
+    pub pins: usize,
+    pub max: usize,
+    pub bytes: usize,
+    /// What has happened to pins, how often.
+    pub events: Vec<(&'static str, u64)>,
+}
+
 /// Everything that `/metrics` shows.
 pub struct Metrics {
     registry: Registry,
@@ -102,6 +113,7 @@ pub struct Metrics {
     deployments: Arc<Source<Vec<DeploymentFigures>>>,
     access: Arc<Mutex<Option<Arc<AccessCounters>>>>,
     outside: Arc<Mutex<Option<Arc<OutsideCounters>>>>,
+    pins: Arc<Source<PinFigures>>,
 }
 
 impl Metrics {
@@ -116,9 +128,10 @@ impl Metrics {
         limit: usize,
     ) -> Self {
         let (table, deployments) = (Arc::default(), Arc::default());
-        let (access, outside) = (Arc::default(), Arc::default());
-        let metrics = Self { registry: Registry::new(), table, deployments, access, outside };
-        let own: [Box<dyn Collector>; 5] = [
+        let (access, outside, pins) = (Arc::default(), Arc::default(), Arc::default());
+        let metrics = Self { registry: Registry::new(), table, deployments, access, outside, pins };
+        let own: [Box<dyn Collector>; 6] = [
+            Box::new(pins::PinCollector::new(metrics.pins.clone(), proxy.clone())),
             Box::new(versions::VersionCollector::new(stats, limit)),
             Box::new(instance::InstanceCollector::new(instance::Sources {
                 reloads,
@@ -151,6 +164,11 @@ impl Metrics {
     /// Where the deployments' figures come from. Called at each scrape; must not call back into `Metrics`.
     pub fn set_deployment_source(&self, source: Box<dyn Fn() -> Vec<DeploymentFigures> + Send + Sync>) {
         self.deployments.set(source);
+    }
+
+    /// Where the figures of conversations come from. Called at each scrape; must not call back into `Metrics`.
+    pub fn set_pin_source(&self, source: Box<dyn Fn() -> PinFigures + Send + Sync>) {
+        self.pins.set(source);
     }
 
     /// The access log's counts, where one is written. Replaces those of an earlier log.

@@ -6,6 +6,7 @@ mod completions;
 mod ctl;
 mod drain;
 mod durability;
+mod overrides;
 mod process;
 mod run;
 mod signals;

@@ -10,6 +10,7 @@ mod harness;
 mod health;
 mod http1;
 mod http2;
+mod pins;
 mod prometheus;
 mod reload;
 mod rollback;

@@ -2,10 +2,12 @@
 //!
 //! `key=` places a bucketing key directly. Without it the key is looked for in the request that
 //! `header=name:value` (repeatable), `host=`, `path=` (with its query), `method=` and `client=` describe; the
-//! same parts also feed the rules and the audience. There is no body, so `json:` keys are given with `key=`.
+//! same parts also feed the rules and the audience. There is no body, so `json:` keys are given with `key=`. The
+//! header of an override, a token or a conversation's id is looked at as the proxy would; no pin is changed by it.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
+use std::time::SystemTime;
 
 use axum::Json;
 use axum::extract::{FromRequestParts, State};
@@ -19,14 +21,19 @@ use crate::admin::error::Problem;
 use crate::admin::query::Fields;
 use crate::routing::decide::{self, Explanation};
 use crate::routing::table::Head;
+use crate::routing::{pin, standing};
 
 pub async fn explain(State(state): State<AdminState>, asked: Asked) -> Result<Json<Explanation>, Problem> {
     let table = state.control.table().load_full();
     let agent = asked.place.find(&table)?;
-    Ok(Json(match &asked.key {
-        Some(key) => decide::explain_key(agent, &asked.head(), table.epoch, key),
-        None => decide::explain(agent, &asked.head(), table.epoch),
-    }))
+    let head = asked.head();
+    let mut explanation = match &asked.key {
+        Some(key) => decide::explain_key(agent, &head, table.epoch, key),
+        None => decide::explain(agent, &head, table.epoch),
+    };
+    let now = pin::second(SystemTime::now());
+    standing::explain(&mut explanation, agent, &head, &(state.known)(), now);
+    Ok(Json(explanation))
 }
 
 /// The request that is asked about.

@@ -18,7 +18,9 @@ use crate::control::model::{AgentIntent, Intent};
 use crate::control::service::Control;
 use crate::ready::Readiness;
 use crate::routing::ids::{AgentId, EnvironmentId};
+use crate::routing::pin::{PinSecret, Pins};
 use crate::routing::spec::RouteSpec;
+use crate::routing::standing::Known;
 use crate::telemetry::stats::StatsRegistry;
 
 /// A port with `support-bot` (deploying 1.5.0) in production, and `twin` in production and staging.
@@ -82,6 +84,10 @@ impl Port {
             answers: Answers::default(),
             followers: Followers::default(),
             form: DeploymentForm { read: deployment_request, schema: deployment_schema },
+            known: {
+                let pins = Pins::new(PinSecret([0; 32]), 10);
+                Arc::new(move || Known { pins: pins.clone(), keys: Arc::default() })
+            },
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("is bound");

@@ -11,6 +11,7 @@ use super::super::errors::shown;
 use super::super::file::{self, Op};
 use super::super::scalar::{FromText, Ordered, Text};
 use super::DEFAULT_ENVIRONMENT;
+use super::conversations;
 use super::deployment;
 use super::health;
 use super::scope::Scope;
@@ -63,6 +64,7 @@ pub(super) fn check(
         split: agent.split.filter(|_| !scope.is_damaged("split")).map(split),
         exchange,
         streams,
+        conversations: agent.conversations.map(|given| conversations::check(given, scope)),
     };
     let intent = AgentIntent { spec: Arc::new(spec), deployment: deployment.flatten(), health: health.into() };
     Some(Checked { intent, share })

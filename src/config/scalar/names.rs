@@ -9,7 +9,7 @@ use super::super::errors::shown;
 use super::{FromText, pattern};
 use crate::control::health::StatusRange;
 use crate::routing::ids::{AgentId, EnvironmentId, SegmentId, VersionId};
-use crate::routing::spec::{Attribute, EndpointAddress, HostPolicy, Protocol, Scheme};
+use crate::routing::spec::{Attribute, EndpointAddress, HostPolicy, Protocol, ResponseId, Scheme};
 
 impl FromText for VersionId {
     const NAME: &'static str = "VersionName";
@@ -85,6 +85,12 @@ parsed!(
         "Where a value is taken from. `json` and `request` serve as bucketing keys only.",
         &["header:x-user-id", "cookie:sid", "query:user", "json:/user", "jwt:sub", "client_ip", "request"],
     )
+);
+parsed!(
+    ResponseId,
+    "ResponseId",
+    "a place in a response such as header:mcp-session-id",
+    pattern("(header|json):.+", "Where a response names its conversation.", &["header:mcp-session-id", "json:/id"],)
 );
 parsed!(
     EndpointAddress,

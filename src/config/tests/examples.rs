@@ -16,6 +16,7 @@ fn each_is_known_here() {
     let known = [
         "blue-green.yaml",
         "canary.yaml",
+        "conversations.yaml",
         "gated.yaml",
         "grpc.yaml",
         "launchdarkly.yaml",
@@ -49,6 +50,19 @@ fn canary() {
     assert_eq!(deployment.guards.len(), 3);
     let margin = GuardTest::WorseThanStable { margin: 0.01, slower_than: None, cap: None, confidence: 0.999 };
     assert_eq!(deployment.guards[2].test, margin);
+}
+
+#[test]
+fn conversations() {
+    let config = example("conversations.yaml");
+    assert_eq!((config.pins.max, config.pins.keys.len()), (1_000_000, 1));
+    assert!(config.keys().tokens.is_some() && config.keys().overrides.is_some_and(|overrides| !overrides.forward));
+    let [chat, tools] = [0, 1].map(|agent| config.agents[agent].spec.conversations.as_ref().unwrap());
+    assert_eq!((chat.policy, chat.ttl, chat.id.len()), (PinPolicy::Pinned, Duration::from_secs(43_200), 2));
+    assert_eq!(chat.token, Some(TokenPlace::Cookie("pointsman-pin".into())));
+    assert!(chat.evict_on_rollback && tools.evict_on_rollback);
+    assert_eq!(tools.policy, PinPolicy::UpgradeAtTurn { grace: Duration::from_secs(30) });
+    assert_eq!(tools.response_id, [ResponseId::Header("mcp-session-id".parse().unwrap())]);
 }
 
 #[test]

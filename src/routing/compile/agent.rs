@@ -1,5 +1,7 @@
 //! One agent: what it should be → ready to decide, or everything that is wrong with it.
 
+use std::sync::OnceLock;
+
 use http::HeaderValue;
 use sha1::{Digest, Sha1};
 
@@ -52,6 +54,7 @@ pub(super) fn compile(
         barred: desired.barred.clone(),
         canary: desired.canary.clone(),
         notes: desired.notes.clone(),
+        seat: OnceLock::new(),
     })
 }
 

@@ -37,6 +37,7 @@ fn spec(id: &str) -> AgentSpec {
         split: None,
         exchange: ExchangeSpec::default(),
         streams: StreamSpec::default(),
+        conversations: None,
     }
 }
 

@@ -40,6 +40,7 @@ fn spec() -> (AgentSpec, CanaryShare) {
         split: None,
         exchange: ExchangeSpec::default(),
         streams: StreamSpec::default(),
+        conversations: None,
     };
     let audience = Audience { include: vec![], exclude: vec![SegmentId::new("staff")] };
     let weight = Weight::new(5_000).expect("a share");

@@ -1,0 +1,103 @@
+//! What a look-up of a conversation costs, and what a million of them weigh: `cargo bench --bench pins`.
+//!
+//! Goals: a look-up under 100 ns, a million pins in under 200 MiB.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use pointsman::config::Config;
+use pointsman::routing::compile::compile;
+use pointsman::routing::pin::{PinSecret, Pins, SharedPins};
+use pointsman::routing::seal::KeyRing;
+use pointsman::routing::spec::{Desired, DesiredAgent, Notes};
+use pointsman::routing::table::Agent;
+use pointsman::routing::token;
+use pointsman::telemetry::stats::StatsRegistry;
+
+const CONVERSATIONS: usize = 1_000_000;
+const NOW: u32 = 1_800_000_000;
+
+fn agent() -> Arc<Agent> {
+    let text = "agents:\n  bot:\n    versions:\n      1.0.0: { endpoints: ['http://127.0.0.1:7001'] }\n      2.0.0: { endpoints: ['http://127.0.0.1:7002'] }\n    stable: 1.0.0\n    conversations: { id: ['header:x-conversation-id'] }\n";
+    let config = Config::parse("bench.yaml", text, &|_| None).expect("a sound file");
+    let spec = config.agents[0].spec.clone();
+    let agents = vec![DesiredAgent { spec, barred: vec![], canary: None, notes: Notes::default() }];
+    let desired = Desired { config_hash: "bench".into(), agents };
+    compile(&desired, None, &StatsRegistry::new(1), 1).expect("a table").agents[0].clone()
+}
+
+/// As long as a UUID, which is what most ids are.
+fn id(number: usize) -> String {
+    format!("5f1d7e84-1b0a-4a38-9a5e-{number:012}")
+}
+
+fn fill(pins: &SharedPins, agent: &Agent, conversations: usize) {
+    let (_, seat) = agent.conversations(pins).expect("has conversations");
+    for number in 0..conversations {
+        let key = seat.key(id(number).as_bytes()).expect("a sound id");
+        pins.make(seat, key, number % 2, NOW).expect("there is room").0.end(NOW);
+    }
+}
+
+/// Of this process, in bytes; zero where the system does not say.
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<usize>().ok()).map_or(0, |kib| kib << 10)
+}
+
+fn pins(c: &mut Criterion) {
+    let agent = agent();
+    let before = resident();
+    let table = Pins::new(PinSecret([7; 32]), CONVERSATIONS);
+    fill(&table, &agent, CONVERSATIONS);
+    let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
+    let (counted, grown) = (table.stats().bytes, resident().saturating_sub(before));
+    println!("{CONVERSATIONS} pins: {:.1} MiB counted, {:.1} MiB of resident memory", mib(counted), mib(grown));
+
+    let (_, seat) = agent.conversations(&table).expect("has conversations");
+    let ids: Vec<String> = (0..CONVERSATIONS).map(|number| id(number * 7919 % CONVERSATIONS)).collect();
+    let mut group = c.benchmark_group("pins");
+    group.measurement_time(Duration::from_secs(3));
+    let mut next = {
+        let mut at = 0;
+        move || {
+            at = (at + 1) % ids.len();
+            ids[at].as_bytes().to_vec()
+        }
+    };
+    group.bench_function("key", |b| b.iter(|| seat.key(black_box(b"5f1d7e84-1b0a-4a38-9a5e-0c2a4d9f6e11"))));
+    let hot = seat.key(id(4711).as_bytes()).expect("a sound id");
+    group.bench_function("find and end, one conversation", |b| {
+        b.iter(|| table.find(seat, black_box(hot), NOW).expect("is there").0.end(NOW));
+    });
+    group.bench_function("key, find and end, any of a million", |b| {
+        b.iter_batched(
+            &mut next,
+            |id| {
+                let key = seat.key(&id).expect("a sound id");
+                table.find(seat, key, NOW).expect("is there").0.end(NOW);
+            },
+            criterion::BatchSize::SmallInput,
+        );
+    });
+    let mut new = CONVERSATIONS;
+    group.bench_function("make in a full table", |b| {
+        b.iter(|| {
+            new += 1;
+            let key = seat.key(id(new).as_bytes()).expect("a sound id");
+            table.make(seat, key, 0, NOW + 1).expect("evicts").0.end(NOW + 1);
+        });
+    });
+    let ring = KeyRing::new([("2026-01", "a secret of at least thirty-two bytes")]).expect("a key");
+    let signed = token::sign(&ring, &agent, seat, 1, 1, NOW).expect("a version");
+    group.bench_function("read a token", |b| {
+        b.iter(|| token::read(&ring, &agent, seat, black_box(signed.as_bytes()), NOW).expect("is good"));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, pins);
+criterion_main!(benches);
