@@ -1,6 +1,6 @@
 //! The only wiring: threads, sockets, reload, stop.
 //!
-//! Threads: `worker-N` and `acceptor` (data plane), `control` (reconciler, admin side, reload), `store` (commits).
+//! Threads: `worker-N` and `acceptor` (data plane), `control` (reconciler, keeper of conversations, admin side, reload), `store` (commits).
 //! The data plane is stopped first and the control plane last, so that probes answer and figures can be
 //! scraped while exchanges drain.
 
@@ -24,18 +24,19 @@ use crate::admin::auth::Auth;
 use crate::admin::tokens::{file::TokenFile, live::LiveTokens};
 use crate::admin::{self, AdminState, Answers, DeploymentForm, Followers};
 use crate::config::{self, AccessLogConfig, Config, Limits};
+use crate::control::keeper::Keeper;
 use crate::control::reconcile::Reconciler;
-use crate::control::service::{Control, StartError};
+use crate::control::service::{Control, Live, StartError};
 use crate::control::store::redb::Redb;
 use crate::control::writer::WriterThread;
 use crate::proxy::listen::{self, DataPlane};
 use crate::proxy::worker::{ProxyOptions, Shared};
 use crate::ready::{Readiness, ReadyGuard};
 use crate::routing::compile::Rejection;
-use crate::routing::pin::{PinSecret, Pins};
 use crate::routing::standing::Known;
 use crate::routing::table::SharedTable;
 use crate::telemetry::access::{AccessLog, AccessTarget};
+use crate::telemetry::checkpoints::CheckpointFigures;
 use crate::telemetry::commits::CommitFigures;
 use crate::telemetry::counters::ProxyCounters;
 use crate::telemetry::metrics::Metrics;
@@ -90,8 +91,8 @@ struct State {
 }
 
 impl State {
-    /// `live` is a table that is in use already, and is to be gone on from.
-    fn open(config: &Config, registry: &Arc<StatsRegistry>, live: Option<SharedTable>) -> anyhow::Result<Self> {
+    /// `live` is what is in use already, and is to be gone on from.
+    fn open(config: &Config, registry: &Arc<StatsRegistry>, live: Option<Live>) -> anyhow::Result<Self> {
         let Some(dir) = &config.state_dir else {
             let started = Control::start_on(live, config.intent(), registry.clone());
             let (control, reconciler) = started.map_err(all_rejections)?;
@@ -132,9 +133,8 @@ pub fn start_with(
     sockets.warn_of_rest();
     handover.state()?;
     let state = State::open(&config, &registry, None)?;
-    let mut secret = [0; 32];
-    getrandom::fill(&mut secret).context("the system gives no random bytes")?;
-    let pins = Pins::new(PinSecret(secret), config.pins.max);
+    let pins = state.control.pins().clone();
+    pins.set_max(config.pins.max);
     let counters = ProxyCounters::for_workers(config.workers);
     let shared = Shared::new(state.control.table().clone(), options, counters, pins);
     let data_plane = listen::start(config.workers, shared.clone()).context("cannot start the proxy's threads")?;
@@ -178,6 +178,9 @@ impl Plane {
             metrics.set_access_log(log.counters());
         }
         for collector in commits.iter().flat_map(CommitFigures::collectors) {
+            metrics.register(collector)?;
+        }
+        for collector in control.checkpoints().into_iter().flat_map(CheckpointFigures::collectors) {
             metrics.register(collector)?;
         }
         let pins = self.shared.pins.clone();
@@ -238,6 +241,7 @@ fn start_control_plane(
     let (stop, stopped) = watch::channel(false);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
     // Inside the runtime, so that what the watch and the signal need is there before `start` returns.
+    let keeper = Keeper::new(state.control.clone());
     let reloader = runtime.block_on(async { reloader.armed() })?;
     let work = async move {
         let admin_socket = match TcpListener::from_std(admin_socket) {
@@ -248,7 +252,8 @@ fn start_control_plane(
             }
         };
         let admin = admin::serve(admin_socket, admin::router(state), stopped.clone());
-        let ((), (), origin) = tokio::join!(reconciler.run(stopped.clone()), admin, reloader.run(stopped.clone()));
+        let (reconciler, keeper) = (reconciler.run(stopped.clone()), keeper.run(stopped.clone()));
+        let ((), (), (), origin) = tokio::join!(reconciler, keeper, admin, reloader.run(stopped.clone()));
         Some(origin)
     };
     let thread = std::thread::Builder::new().name("control".into()).spawn(move || runtime.block_on(work))?;
@@ -270,6 +275,8 @@ fn metrics(
     metrics.set_outside(control.outside().clone());
     let table = control.table().clone();
     metrics.set_table_source(Box::new(move || figures::of_table(&table.load())));
+    let conversations = control.clone();
+    metrics.set_conversation_source(Box::new(move || figures::of_conversations(&conversations)));
     let control = control.clone();
     metrics.set_deployment_source(Box::new(move || figures::of_deployments(&control)));
     metrics

@@ -17,7 +17,11 @@
 //! | [`prometheus`] | guards that ask a Prometheus server |
 //! | `readings` | the judge's guards and those together |
 //! | [`errands`] | the tasks that ask, on the control runtime; [`client`] is their HTTP |
+//! | [`migration`] | pure: conversations on their way from one version to another |
 //! | [`service`] | the commands, and the one place that publishes tables |
+//! | [`drain`] | pure: which versions get no more traffic and are not done yet |
+//! | [`keeper`] | the loop beside it: moves conversations, sees what is drained, writes checkpoints |
+//! | [`checkpoint`] | where conversations stand, as documents and back |
 //! | [`reconcile`] | the loop: bell, timer or command → judge, plan, publish |
 //! | [`feed`] | the newest events, for those who follow |
 //! | [`store`] | documents with revisions: what outlives the process |
@@ -30,13 +34,17 @@
 pub mod agent;
 pub mod audit;
 pub mod change;
+pub mod checkpoint;
 pub mod client;
 pub mod command;
+pub mod drain;
 pub mod errands;
 pub mod feed;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod health;
+pub mod keeper;
+pub mod migration;
 pub mod model;
 pub mod persist;
 pub mod prometheus;

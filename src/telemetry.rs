@@ -14,6 +14,7 @@
 
 pub mod access;
 pub mod bell;
+pub mod checkpoints;
 pub mod commits;
 pub mod conversations;
 pub mod counters;

@@ -62,6 +62,26 @@ impl Body {
         }
     }
 
+    /// What stands there, whatever it is; `null` is as good as nothing.
+    pub fn value(&mut self, name: &'static str) -> Option<Value> {
+        self.known.push(name);
+        self.fields.remove(name).filter(|value| !value.is_null())
+    }
+
+    /// A text that is read. `expected` is the end of a message: `expected …`.
+    pub fn parsed<T: FromStr>(&mut self, name: &'static str, expected: &str) -> Option<T> {
+        let text = self.text(name)?;
+        self.read(name, &text, expected)
+    }
+
+    fn read<T: FromStr>(&mut self, name: &str, text: &str, expected: &str) -> Option<T> {
+        let read = text.parse().ok();
+        if read.is_none() {
+            self.refuse(name, format!("`{text}` does not fit; expected {expected}"));
+        }
+        read
+    }
+
     /// `None`: it was refused. `expected` is the end of a message: `expected …`.
     pub fn needed<T: FromStr>(&mut self, name: &'static str, expected: &str) -> Option<T> {
         let found = self.errors.len();
@@ -71,11 +91,7 @@ impl Body {
             }
             return None;
         };
-        let parsed = text.parse().ok();
-        if parsed.is_none() {
-            self.refuse(name, format!("`{text}` does not fit; expected {expected}"));
-        }
-        parsed
+        self.read(name, &text, expected)
     }
 
     pub fn reason(&mut self) -> Option<String> {

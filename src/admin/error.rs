@@ -267,11 +267,14 @@ impl From<CommandError> for Problem {
             CommandError::NoDeployment(_) => Kind::NothingDeployed,
             CommandError::UnknownDeployment { .. } => Kind::UnknownDeployment,
             CommandError::UnknownPoint { .. } => Kind::UnknownRollbackPoint,
+            CommandError::UnknownMigration { .. } => Kind::UnknownMigration,
+            CommandError::UnknownConversation(_) => Kind::UnknownConversation,
             CommandError::IsStable(_) => Kind::IsStable,
             CommandError::Conflict(conflict) => {
                 return Self { conflict: Some((&conflict).into()), ..Self::new(Kind::Conflict, detail) };
             }
             CommandError::Refused(Refusal::AlreadyRolledBack { .. }) => Kind::AlreadyRolledBack,
+            CommandError::Refused(Refusal::Migrating { .. }) => Kind::MigrationRunning,
             CommandError::Refused(_) => Kind::Refused,
             CommandError::Unpublished(_) => Kind::Unpublished,
             CommandError::Unwritten(_) => Kind::StoreUnavailable,

@@ -8,7 +8,9 @@ use serde_json::Value;
 
 use super::AdminState;
 use super::auth::Access::{self, Probe, Scrape};
-use super::handlers::{agents, audit, commands, config, deployments, events, explain, probes, table, tokens};
+use super::handlers::{
+    agents, audit, commands, config, conversations, deployments, events, explain, migrations, probes, table, tokens,
+};
 use super::openapi;
 use super::page::Page;
 use super::parameters::*;
@@ -20,6 +22,8 @@ use crate::routing::decide::Explanation;
 #[rustfmt::skip]
 pub fn endpoints() -> Vec<Endpoint> {
     let (agent, id) = ("/api/v1/agents/{agent}", "/api/v1/agents/{agent}/deployments/{id}");
+    let migration = "/api/v1/agents/{agent}/migrations/{id}";
+    let conversation = "/api/v1/agents/{agent}/conversations/{conversationId}";
     vec![
         get("isAlive", "/livez", Probe, probes::live).says("The process is alive"),
         get("isReady", "/readyz", Probe, probes::ready).says("Whether to send traffic; 503 while starting or stopping"),
@@ -52,6 +56,26 @@ pub fn endpoints() -> Vec<Endpoint> {
             .takes([ENVIRONMENT]).tagged().gives::<DeploymentStatus>(),
         get("showVerdicts", below(id, "/verdicts"), Viewer, deployments::verdicts).says("What the guards say, and on what figures")
             .takes([ENVIRONMENT]).gives::<Verdicts>(),
+
+        get("listConversations", below(agent, "/conversations"), Viewer, conversations::list)
+            .says("How many conversations each version has, and which versions are draining").takes([ENVIRONMENT])
+            .gives::<ConversationsView>(),
+        get("showConversation", conversation, Viewer, conversations::show)
+            .says("The version that a conversation is held to").takes([ENVIRONMENT]).gives::<ConversationView>(),
+        Endpoint::new("unpinConversation", Method::DELETE, conversation.into(), Operator.into(), on(MethodFilter::DELETE, conversations::unpin))
+            .says("Forget which version it is held to: its next turn is decided anew").takes([ENVIRONMENT, DRY_RUN])
+            .gives::<ConversationView>(),
+        get("listMigrations", below(agent, "/migrations"), Viewer, migrations::list)
+            .says("Conversations on their way to another version, the newest first").takes([ENVIRONMENT, AFTER, LIMIT])
+            .gives::<Page<MigrationView>>(),
+        get("showMigration", migration, Viewer, migrations::show).says("One migration").takes([ENVIRONMENT])
+            .gives::<MigrationView>(),
+        post("createMigration", below(agent, "/migrations"), Operator, migrations::create)
+            .says("Move conversations from one version to another").takes([ENVIRONMENT, DRY_RUN, IDEMPOTENCY_KEY])
+            .needs(Takes::json::<MigrationBody>()).gives::<MigrationDone>().creates(),
+        post("cancelMigration", below(migration, "/cancel"), Operator, migrations::cancel)
+            .says("Move no more; those that have moved stay moved").takes([ENVIRONMENT, DRY_RUN, IDEMPOTENCY_KEY])
+            .may(Takes::json::<ReasonRequest>()).gives::<MigrationDone>(),
 
         order(Method::POST, "createDeployment", below(agent, "/deployments"), commands::create)
             .says("Begin a deployment").needs(Takes::Deployment).creates(),

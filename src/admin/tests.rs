@@ -4,6 +4,7 @@ mod audit;
 mod commands;
 mod events;
 mod idempotency;
+mod migrations;
 mod openapi;
 mod port;
 mod roles;

@@ -6,8 +6,10 @@
 
 mod command;
 mod config;
+mod conversation;
 mod deployment;
 mod event;
+mod migration;
 mod points;
 mod table;
 mod token;
@@ -21,8 +23,10 @@ use crate::control::model::{Actor, Moment};
 use crate::routing::ids::Weight;
 pub use command::{Done, EmergencyRequest, FromBody, ReasonRequest, RollbackRequest, WeightRequest};
 pub use config::ConfigStatus;
+pub use conversation::{ConversationView, ConversationsView, DrainingView, VersionConversationsView};
 pub use deployment::{DeploymentStatus, Verdicts};
 pub use event::{EventView, MissedView};
+pub use migration::{MigrationBody, MigrationDone, MigrationView};
 pub use points::RollbackPointView;
 pub use table::{AgentSummary, AgentView, TableAgent, TableView};
 pub use token::TokenView;

@@ -1,12 +1,17 @@
 //! The rooms' own views → the plain figures that metrics export. Here, for telemetry imports no room.
 
+use std::collections::BTreeMap;
+
 use crate::control::agent::Tally;
+use crate::control::model::AgentKey;
 use crate::control::service::Control;
 use crate::control::view::DeploymentView;
+use crate::routing::ids::VersionId;
 use crate::routing::pin::Pins;
 use crate::routing::table::RoutingTable;
 use crate::telemetry::metrics::{
-    CheckFigures, DeploymentFigures, GuardFigures, PinFigures, RollbackCount, TableFigures, VersionWeight,
+    CheckFigures, ConversationFigures, DeploymentFigures, GuardFigures, PinFigures, RollbackCount, TableFigures,
+    VersionWeight,
 };
 use crate::telemetry::stats::VersionLabels;
 
@@ -46,6 +51,35 @@ pub(super) fn of_deployments(control: &Control) -> Vec<DeploymentFigures> {
         of_deployment(view, tally.unwrap_or_default())
     };
     control.deployments().into_iter().map(figures).collect()
+}
+
+pub(super) fn of_conversations(control: &Control) -> Vec<ConversationFigures> {
+    let mut versions: BTreeMap<VersionLabels, ConversationFigures> = BTreeMap::new();
+    let mut add = |key: &AgentKey, version: &VersionId, set: &dyn Fn(&mut ConversationFigures)| {
+        let labels = VersionLabels {
+            environment: key.environment.shared(),
+            agent: key.agent.shared(),
+            version: version.shared(),
+        };
+        let none = ConversationFigures { labels: labels.clone(), held: None, draining: None, to_migrate: None };
+        set(versions.entry(labels).or_insert(none));
+    };
+    let table = control.table().load_full();
+    for agent in table.agents.iter().filter(|agent| agent.spec.conversations.is_some()) {
+        let key = AgentKey::of(&agent.spec);
+        for counts in control.conversations(&key) {
+            let held = Some((counts.conversations, counts.in_flight));
+            add(&key, &counts.version, &|figures| figures.held = held);
+        }
+        for running in control.migrations(&key).iter().filter(|migration| migration.is_running()) {
+            add(&key, &running.from, &|figures| figures.to_migrate = Some(running.progress.remaining));
+        }
+    }
+    for (key, draining) in control.all_draining() {
+        let left = Some((draining.load.conversations, draining.load.in_flight));
+        add(&key, &draining.version, &|figures| figures.draining = left);
+    }
+    versions.into_values().collect()
 }
 
 fn of_deployment(view: DeploymentView, tally: Tally) -> DeploymentFigures {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::stop::Patience;
 use super::{ADMIN, Origin, Plane, Running, State};
+use crate::control::service::Live;
 
 /// What another process has to agree to while this one starts.
 pub trait Handover {
@@ -69,7 +70,7 @@ impl Released {
     pub fn resume(self, hurried: Patience<'_>) -> anyhow::Result<Option<Running>> {
         let Self { plane, origin } = self;
         loop {
-            let live = plane.shared.table.clone();
+            let live = Live { table: plane.shared.table.clone(), pins: plane.shared.pins.clone() };
             let error = match State::open(&origin.config, &plane.registry, Some(live)) {
                 Ok(state) => return plane.control(origin, state).map(Some),
                 Err(error) => error,

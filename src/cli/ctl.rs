@@ -10,6 +10,7 @@ mod deploy;
 mod exit;
 mod failure;
 mod guard;
+mod migrate;
 mod order;
 mod reads;
 mod server;
@@ -114,6 +115,11 @@ enum Command {
     RollbackPoints { agent: String },
     /// Roll back every agent of an environment at once
     EmergencyRollback(order::Emergency),
+    /// Show how many conversations each version has, or where one of them is held
+    Conversations(migrate::Look),
+    /// Move conversations from one version to another
+    #[command(subcommand)]
+    Migrate(migrate::Command),
     /// Show who changed what
     Audit(reads::Audit),
     /// Follow what happens, live
@@ -159,6 +165,8 @@ async fn dispatch(session: &Session, command: &Command) -> Result<Exit, Failure>
         Command::Deployments { agent } => reads::deployments(session, agent).await,
         Command::Verdicts { agent, deployment } => reads::verdicts(session, agent, deployment.as_deref()).await,
         Command::RollbackPoints { agent } => reads::rollback_points(session, agent).await,
+        Command::Conversations(look) => migrate::conversations(session, look).await,
+        Command::Migrate(command) => migrate::run(session, command).await,
         Command::Audit(args) => reads::audit(session, args).await,
         Command::Pause(order) => order::verb(session, "pause", order).await,
         Command::Resume(order) => order::verb(session, "resume", order).await,

@@ -337,6 +337,9 @@ pub(super) struct Deployment {
     pub(super) on_breach: Option<OnBreach>,
     /// How long after a rollback no deployment of this agent starts. Default: 0s.
     pub(super) cooldown: Option<Duration>,
+    /// How long after its end the version that it replaced keeps its conversations; then they move to the new version,
+    /// each when no response of it is in flight. Default: until they end.
+    pub(super) drain_timeout: Option<Duration>,
     /// Only requests of these segments take part; the others get stable.
     pub(super) include: Option<Vec<Text<SegmentId>>>,
     /// Requests of these segments get stable.

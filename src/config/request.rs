@@ -69,6 +69,7 @@ fn request(spec: DeploymentSpec) -> DeploymentRequest {
         queries: spec.queries,
         on_breach: spec.on_breach,
         cooldown: spec.cooldown,
+        drain_timeout: spec.drain_timeout,
         audience: spec.audience,
     }
 }

@@ -95,6 +95,10 @@ pub enum CommandError {
     UnknownDeployment { key: AgentKey, id: DeploymentId },
     #[error("agent {key} has no rollback point {point:?}; it has {}", listed(.known))]
     UnknownPoint { key: AgentKey, point: String, known: Vec<String> },
+    #[error("agent {key} has no migration {id}; it remembers those that run, and the newest {remembered} others", remembered = super::migration::MIGRATIONS_REMEMBERED)]
+    UnknownMigration { key: AgentKey, id: String },
+    #[error("agent {0} holds no conversation of that id to a version")]
+    UnknownConversation(AgentKey),
     #[error("version {0} is the agent's stable version: there is none to return to")]
     IsStable(VersionId),
     #[error(transparent)]
@@ -166,4 +170,14 @@ pub enum Refusal {
     NothingToDo { version: VersionId },
     #[error("the file gives this agent a standing split, which decides where traffic goes; change it there")]
     StandingSplit,
+    #[error("the agent holds no conversations to a version: the file has no `conversations` for it")]
+    NoConversations,
+    #[error(
+        "the deployment of version {version} is {state}, so it may not serve; retry it first, or name another version"
+    )]
+    Barred { version: VersionId, state: &'static str },
+    #[error("migration {id} from {from} to {to} is under way; wait for its end, or cancel it first")]
+    Migrating { id: String, from: VersionId, to: VersionId },
+    #[error("migration {id} is {state}: there is nothing to cancel")]
+    MigrationOver { id: String, state: &'static str },
 }

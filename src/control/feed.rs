@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::migration::MigrationId;
 use super::model::{Actor, AgentKey, DeploymentId, Moment};
 use super::rollout::Action;
 use crate::routing::ids::{VersionId, Weight};
@@ -31,6 +32,11 @@ pub enum EventKind {
     Aborted,
     RolledBack,
     StableChanged,
+    MigrationStarted,
+    MigrationCompleted,
+    MigrationCancelled,
+    /// The last conversation and the last response of a version that gets no more traffic are over.
+    Drained,
 }
 
 impl EventKind {
@@ -65,6 +71,10 @@ impl EventKind {
             Self::Aborted => "aborted",
             Self::RolledBack => "rolled_back",
             Self::StableChanged => "stable_changed",
+            Self::MigrationStarted => "migration_started",
+            Self::MigrationCompleted => "migration_completed",
+            Self::MigrationCancelled => "migration_cancelled",
+            Self::Drained => "drained",
         }
     }
 }
@@ -80,7 +90,8 @@ pub struct Event {
     pub key: AgentKey,
     pub kind: EventKind,
     pub deployment: Option<DeploymentId>,
-    /// The deployment's, or the stable one.
+    pub migration: Option<MigrationId>,
+    /// The deployment's, the stable one, the one that conversations move to, or the one that is drained.
     pub version: VersionId,
     pub weight: Weight,
     pub by: Actor,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::model::{AgentIntent, Breach, DeploymentSpec, Intent, OnBreach, Step, Strategy};
 use crate::judge::{Figures, GuardSpec, GuardTest, Limit, Metric, Reading, Unit, Verdict};
+use crate::routing::conversation::{ConversationSpec, PinPolicy};
 use crate::routing::ids::{AgentId, EnvironmentId, VersionId, Weight};
 use crate::routing::spec::{AgentSpec, Attribute, Audience, BucketingSpec, EndpointAddress, ExchangeSpec};
 use crate::routing::spec::{Scheme, StreamSpec, VersionSpec};
@@ -31,6 +32,7 @@ pub fn a_spec() -> DeploymentSpec {
         health: vec![],
         on_breach: OnBreach::Rollback,
         cooldown: Duration::from_secs(600),
+        drain_timeout: None,
         audience: Audience::default(),
     }
 }
@@ -61,6 +63,19 @@ pub fn an_agent() -> AgentSpec {
         streams: StreamSpec::default(),
         conversations: None,
     }
+}
+
+/// The same, with conversations that keep their version.
+pub fn an_agent_that_talks() -> AgentSpec {
+    let spec = ConversationSpec {
+        id: vec![],
+        response_id: vec![],
+        policy: PinPolicy::Pinned,
+        ttl: Duration::from_secs(86_400),
+        evict_on_rollback: true,
+        token: None,
+    };
+    AgentSpec { conversations: Some(spec), ..an_agent() }
 }
 
 pub fn intent(deployment: Option<DeploymentSpec>) -> Intent {

@@ -45,6 +45,9 @@ pub struct DeploymentSpec {
     pub health: Vec<HealthCheck>,
     pub on_breach: OnBreach,
     pub cooldown: Duration,
+    /// How long the version that it replaced keeps its conversations; `None`: until they end.
+    #[serde(default)]
+    pub drain_timeout: Option<Duration>,
     pub audience: Audience,
 }
 

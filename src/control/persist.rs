@@ -5,10 +5,13 @@
 //! | `agents/{environment}/{agent}` | all that is remembered of an agent |
 //! | `layouts/{environment}/{agent}` | whose the buckets of its standing split are |
 //! | `instance` | how often this state was taken up |
+//! | `migrations/{environment}/{agent}/{id}` | one migration of conversations |
+//!
+//! Where conversations stand is [`super::checkpoint`]'s.
 //!
 //! Names have no `/` in them, so keys say what they are of. Times are wall time ([`super::model::Moment`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -17,14 +20,18 @@ use serde_json::{Value, json};
 use super::agent::{AgentRollout, AgentState};
 use super::audit::Entry;
 use super::change::Change;
+use super::command::Order;
+use super::migration::{Migration, MigrationId, Mode};
 use super::model::{Actor, AgentKey, Breach, DeploymentId, Moment};
 use super::store::{Document, Documents, StoreError};
-use crate::routing::ids::{AgentId, EnvironmentId};
+use crate::routing::ids::{AgentId, EnvironmentId, VersionId};
 use crate::routing::layout::{Layout, Layouts};
+use crate::routing::pin::PinKey;
 use crate::routing::table::RoutingTable;
 
 const AGENTS: &str = "agents/";
 const LAYOUTS: &str = "layouts/";
+const MIGRATIONS: &str = "migrations/";
 const INSTANCE: &str = "instance";
 
 /// How many documents are read at once.
@@ -38,6 +45,8 @@ pub type Written = (String, Option<Vec<u8>>);
 pub struct Kept {
     pub agents: BTreeMap<AgentKey, AgentState>,
     pub layouts: Layouts,
+    /// Of each agent, the oldest first.
+    pub migrations: BTreeMap<AgentKey, VecDeque<Migration>>,
     /// How often the state was taken up before.
     pub starts: u64,
     /// In which start each current deployment began.
@@ -69,6 +78,10 @@ pub fn load(store: &dyn Documents) -> Result<Kept, StoreError> {
     each(store, LAYOUTS, |AgentKey { environment, agent }, layout: Layout| {
         kept.layouts.insert((environment, agent), layout);
     })?;
+    each(store, MIGRATIONS, |key, migration: Migration| kept.migrations.entry(key).or_default().push_back(migration))?;
+    for migrations in kept.migrations.values_mut() {
+        migrations.make_contiguous().sort_by_key(|migration| migration.started.wall);
+    }
     if let Some(document) = store.get(INSTANCE)? {
         kept.starts = parse::<Instance>(INSTANCE, &document)?.starts;
     }
@@ -84,7 +97,8 @@ fn each<T: DeserializeOwned>(
     loop {
         let page = store.range(prefix, after.as_deref(), PAGE)?;
         for (key, document) in &page {
-            let named = key.strip_prefix(prefix).and_then(|name| name.split_once('/'));
+            let mut parts = key.strip_prefix(prefix).unwrap_or_default().split('/');
+            let named = parts.next().zip(parts.next());
             let (environment, agent) = named.ok_or_else(|| broken(key, "names no agent"))?;
             let (environment, agent) = (EnvironmentId::new(environment), AgentId::new(agent));
             take(AgentKey { environment, agent }, parse(key, document)?);
@@ -115,6 +129,18 @@ pub fn agent(rollout: &AgentRollout, begun_in: u64) -> Written {
 
 pub fn forgotten(key: &AgentKey) -> Written {
     (name(AGENTS, key), None)
+}
+
+pub fn migration(key: &AgentKey, migration: &Migration) -> Written {
+    (name_of_migration(key, &migration.id), Some(json(migration)))
+}
+
+pub fn forgotten_migration(key: &AgentKey, id: &MigrationId) -> Written {
+    (name_of_migration(key, id), None)
+}
+
+fn name_of_migration(key: &AgentKey, id: &MigrationId) -> String {
+    format!("{}/{id}", name(MIGRATIONS, key))
 }
 
 /// What is to be kept of a table: the layouts of its standing splits. Deployments are laid out the same everywhere.
@@ -164,6 +190,45 @@ pub fn record_forgotten(by: Actor, key: &AgentKey, before: &AgentState, at: Mome
 /// The record that the state was taken up.
 pub fn record_start(by: Actor, starts: u64, at: Moment) -> Entry {
     Entry { after: json!({ "starts": starts }), ..of(by, None, "start", at) }
+}
+
+/// The record that a migration began or ended.
+pub fn record_migration(
+    key: &AgentKey,
+    command: &str,
+    order: &Order,
+    before: Option<&Migration>,
+    after: &Migration,
+    at: Moment,
+) -> Entry {
+    let facts = |migration: &Migration| {
+        let Migration { id, from, to, mode, total, progress, state, .. } = migration;
+        // Of a list, how many it has is enough.
+        let pace = if let Mode::Gradual(pace) = mode { json!(pace) } else { Value::Null };
+        json!({
+            "id": id,
+            "from": from,
+            "to": to,
+            "mode": mode.as_str(),
+            "pace": pace,
+            "total": total,
+            "progress": progress,
+            "state": state,
+        })
+    };
+    Entry {
+        before: before.map_or(Value::Null, facts),
+        after: facts(after),
+        reason: order.reason.clone(),
+        ..of(order.by.clone(), Some(key), command, at)
+    }
+}
+
+/// The record that an operator made the instance forget where a conversation is held. Its id is not told: it may say
+/// who somebody is.
+pub fn record_unpin(key: &AgentKey, pin: PinKey, version: &VersionId, order: &Order, at: Moment) -> Entry {
+    let before = json!({ "conversation": format!("{:032x}", pin.to_u128()), "version": version });
+    Entry { before, reason: order.reason.clone(), ..of(order.by.clone(), Some(key), "unpin", at) }
 }
 
 fn of(actor: Actor, key: Option<&AgentKey>, command: &str, at: Moment) -> Entry {

@@ -22,6 +22,7 @@ pub fn events(change: &Change, epoch: u64, at: Moment) -> Vec<Event> {
             key: change.key(),
             kind,
             deployment: deployment.map(|d| d.id.clone()),
+            migration: None,
             version: deployment.map_or_else(|| after.state.stable.version.clone(), |d| d.spec.version.clone()),
             weight: deployment.map_or(crate::routing::ids::Weight::FULL, |d| d.weight()),
             by: change.by.clone(),
@@ -46,13 +47,18 @@ pub fn log(change: &Change, events: &[Event]) {
                 by = %event.by, reason = event.why, requests = change.cost.requests, errors = change.cost.errors,
                 epoch = event.epoch, "operator rolled the canary back"
             ),
-            (kind, _) => tracing::info!(
-                environment = %event.key.environment, agent = %event.key.agent, version = %event.version,
-                deployment = event.deployment.as_ref().map(|id| id.as_str()), weight = %event.weight,
-                by = %event.by, reason = event.why, epoch = event.epoch, "{}", sentence(kind)
-            ),
+            _ => log_event(event),
         }
     }
+}
+
+pub fn log_event(event: &Event) {
+    tracing::info!(
+        environment = %event.key.environment, agent = %event.key.agent, version = %event.version,
+        deployment = event.deployment.as_ref().map(|id| id.as_str()),
+        migration = event.migration.as_ref().map(|id| id.as_str()), weight = %event.weight,
+        by = %event.by, reason = event.why, epoch = event.epoch, "{}", sentence(event.kind)
+    );
 }
 
 fn sentence(kind: EventKind) -> &'static str {
@@ -69,6 +75,10 @@ fn sentence(kind: EventKind) -> &'static str {
         EventKind::Aborted => "deployment aborted",
         EventKind::RolledBack => "deployment rolled back",
         EventKind::StableChanged => "stable version changed",
+        EventKind::MigrationStarted => "conversations begin to move to this version",
+        EventKind::MigrationCompleted => "the last conversations have moved to this version",
+        EventKind::MigrationCancelled => "no more conversations move to this version",
+        EventKind::Drained => "no conversation and no response is left at this version; it may be stopped",
     }
 }
 

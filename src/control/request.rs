@@ -14,7 +14,7 @@ use crate::routing::ids::{BUCKETS, VersionId, Weight};
 use crate::routing::spec::Audience;
 
 pub const MAX_STEPS: usize = 100;
-/// The longest hold, bake or cooldown.
+/// The longest hold, bake, cooldown or drain time-out.
 pub const MAX_TIME: Duration = Duration::from_secs(365 * 86_400);
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -32,6 +32,8 @@ pub struct DeploymentRequest {
     pub queries: Vec<QueryGuard>,
     pub on_breach: OnBreach,
     pub cooldown: Duration,
+    /// `None`: the replaced version keeps its conversations until they end.
+    pub drain_timeout: Option<Duration>,
     pub audience: Audience,
 }
 
@@ -78,6 +80,7 @@ impl DeploymentRequest {
             queries: Vec::new(),
             on_breach: OnBreach::default(),
             cooldown: Duration::ZERO,
+            drain_timeout: None,
             audience: Audience::default(),
         }
     }
@@ -87,6 +90,7 @@ impl DeploymentRequest {
         let mut errors = Vec::new();
         check_time("bake", self.bake, &mut errors);
         check_time("cooldown", Some(self.cooldown), &mut errors);
+        check_time("drain_timeout", self.drain_timeout, &mut errors);
         for (position, guard) in self.guards.iter().enumerate() {
             errors.extend(guard.check().err().map(|e| FieldError::new(format!("guards[{position}]"), e.to_string())));
         }
@@ -110,6 +114,7 @@ impl DeploymentRequest {
             health: Vec::new(),
             on_breach: self.on_breach,
             cooldown: self.cooldown,
+            drain_timeout: self.drain_timeout,
             audience: self.audience,
         })
     }

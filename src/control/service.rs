@@ -6,7 +6,8 @@
 //! table published, revisions with each change.
 //!
 //! `start` takes up what earlier processes left; `orders` says when a change is written and when it takes effect, and
-//! `looks` does so for what guards and time move; `durable` is what is written.
+//! `looks` does so for what guards and time move; `durable` is what is written; `conversations` and `migrations` are
+//! what may be seen and ordered of conversations, and `keep` what becomes of that.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,14 +35,20 @@ use entry::Entry;
 pub(super) use entry::Means;
 use state::{Inner, Shared};
 
+mod conversations;
 mod durable;
 mod entry;
+mod keep;
 mod looks;
+mod migrations;
 mod orders;
 mod start;
 mod state;
 
-pub use start::StartError;
+pub use conversations::{Conversation, VersionConversations};
+pub(super) use keep::ROUND;
+pub use migrations::MigrationDone;
+pub use start::{Live, StartError};
 
 /// How often a guarded deployment is looked at when no outcome rings for it: windows move on by themselves.
 const TICK: Duration = Duration::from_secs(1);
@@ -214,6 +221,8 @@ fn adopt(
     (changes, rollouts)
 }
 
+#[cfg(test)]
+mod conversation_tests;
 #[cfg(test)]
 mod order_tests;
 #[cfg(test)]

@@ -1,10 +1,13 @@
 //! Where control keeps what must outlive the process: documents under keys, with revisions.
 //!
-//! - Keys are text with `/` between their parts and are ordered by bytes; values are JSON documents, as bytes.
+//! - Keys are text with `/` between their parts and are ordered by bytes; values are JSON documents, as bytes, but for
+//!   the pins', which are many and small.
 //! - One revision numbers the whole store and grows by one with each commit; a document carries the revision
 //!   of its last write. A commit is all or nothing, and refused when something that it read has changed since.
 //! - Whoever asks [`Store::history`] from the revision that it knows misses nothing: the engine keeps the newest
 //!   [`HISTORY`] commits, and says so when asked for older ones. [`Watch`] follows it.
+//! - What is written aside ([`Transaction::put_aside`]) is kept as everything else is, and is no news: it takes no
+//!   revision of its own and no place in the history. Megabytes of pins would leave those who follow nothing else.
 //! - Calls block. Nothing here may assume that it is the only writer: another engine may be shared by a fleet.
 //!
 //! | engine | what it is |
@@ -70,6 +73,7 @@ pub trait Store: Documents {
 pub struct Transaction {
     reads: BTreeMap<String, Option<Revision>>,
     writes: BTreeMap<String, Option<Vec<u8>>>,
+    aside: BTreeMap<String, Option<Vec<u8>>>,
 }
 
 impl Transaction {
@@ -86,6 +90,11 @@ impl Transaction {
         self.writes.insert(key.into(), None);
     }
 
+    /// Written with the rest, and not told to those who follow; `None` is a deletion.
+    pub fn put_aside(&mut self, key: impl Into<String>, value: Option<Vec<u8>>) {
+        self.aside.insert(key.into(), value);
+    }
+
     /// By key; `None` is a deletion.
     pub fn writes(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
         self.writes.iter().map(|(key, value)| (key.as_str(), value.as_deref()))
@@ -97,10 +106,11 @@ impl Transaction {
 
     /// What every engine asks first: that the bounds hold, and that nothing has changed since it was read.
     fn check(&self, mut found: impl FnMut(&str) -> Result<Option<Revision>, StoreError>) -> Result<(), StoreError> {
-        if let Some(key) = self.writes.keys().find(|key| key.is_empty() || key.len() > KEY_MAX) {
+        let written = || self.writes.iter().chain(&self.aside);
+        if let Some((key, _)) = written().find(|(key, _)| key.is_empty() || key.len() > KEY_MAX) {
             return Err(StoreError::BadKey { bytes: key.len() });
         }
-        let bytes = self.writes().map(|(key, value)| key.len() + value.map_or(0, <[u8]>::len)).sum();
+        let bytes = written().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len)).sum();
         if bytes > COMMIT_BYTES_MAX {
             return Err(StoreError::TooLarge { bytes });
         }

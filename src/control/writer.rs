@@ -6,10 +6,12 @@
 //! - [`Writer::ask`]: a change that is not in effect yet. It is tried once; what failed never happened.
 //! - [`Writer::insist`]: a change that is in effect already, such as a rollback. It is tried until it is written;
 //!   meanwhile nothing that was asked later is, so nothing can reopen what it closed.
+//! - [`Writer::spare`]: what may be lost, such as where conversations stand. It is tried once, when nothing else
+//!   waits; so what comes meanwhile waits for one such commit at most, and whoever sends them keeps them small.
 //!
 //! Bounds: whoever asks waits for the answer before asking again, so one change at most is asked for. What is insisted
 //! on always finds room: it closes what a written change alone can open again, or it is an author's new file, and so
-//! there are few. Between two tries: [`PAUSES`].
+//! there are few. Between two tries: [`PAUSES`]. Of what is spare one at most waits; the next takes its place.
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -31,6 +33,8 @@ pub const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::
 pub struct Write {
     pub documents: Vec<(String, Option<Vec<u8>>)>,
     pub records: Vec<Entry>,
+    /// No news to those who follow the store.
+    pub aside: Vec<(String, Option<Vec<u8>>)>,
 }
 
 /// Comes true when the change is on the disk.
@@ -52,8 +56,15 @@ enum Message {
 
 struct Job {
     change: Write,
-    insisted: bool,
+    urgency: Urgency,
     receipt: oneshot::Sender<Result<Revision, StoreError>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Urgency {
+    Spare,
+    Asked,
+    Insisted,
 }
 
 /// The writing thread. Stop it, so that what is in effect is written too.
@@ -78,7 +89,7 @@ impl Writer {
     pub fn start(store: Arc<dyn Store>, figures: CommitFigures) -> Result<(Self, WriterThread), StoreError> {
         let (jobs, todo) = mpsc::channel();
         let committer = Committer { chain: Chain::load(&*store)?, store, figures: figures.clone() };
-        let work = Work { committer, todo, kept: VecDeque::new(), stopping: false };
+        let work = Work { committer, todo, kept: VecDeque::new(), spare: None, stopping: false };
         let thread = std::thread::Builder::new().name("store".into()).spawn(move || work.run());
         let thread = thread.map_err(|error| StoreError::Failed(format!("cannot start the store's writer: {error}")))?;
         let way = Way::Thread { jobs: jobs.clone(), figures };
@@ -93,25 +104,32 @@ impl Writer {
 
     /// Tries once.
     pub fn ask(&self, change: Write) -> Receipt {
-        self.send(change, false)
+        self.send(change, Urgency::Asked)
     }
 
     /// Tries until it is written.
     pub fn insist(&self, change: Write) -> Receipt {
-        self.send(change, true)
+        self.send(change, Urgency::Insisted)
     }
 
-    fn send(&self, change: Write, insisted: bool) -> Receipt {
+    /// Tries once, after all that waits.
+    pub fn spare(&self, change: Write) -> Receipt {
+        self.send(change, Urgency::Spare)
+    }
+
+    fn send(&self, change: Write, urgency: Urgency) -> Receipt {
         let (receipt, promised) = oneshot::channel();
         match &*self.0 {
             Way::InPlace(committer) => {
                 let mut committer = committer.lock().unwrap_or_else(PoisonError::into_inner);
-                let _ = receipt.send(committer.commit(&change));
+                let _ = receipt.send(committer.commit(&change, urgency));
             }
             Way::Thread { jobs, figures } => {
-                figures.queued();
+                if urgency != Urgency::Spare {
+                    figures.queued();
+                }
                 // Where the thread is gone the receipt is dropped with the job, which its holder sees.
-                let _ = jobs.send(Message::Job(Job { change, insisted, receipt }));
+                let _ = jobs.send(Message::Job(Job { change, urgency, receipt }));
             }
         }
         promised
@@ -143,10 +161,13 @@ struct Committer {
 }
 
 impl Committer {
-    fn commit(&mut self, change: &Write) -> Result<Revision, StoreError> {
+    /// What is spare has figures of its own, where it is sent from.
+    fn commit(&mut self, change: &Write, urgency: Urgency) -> Result<Revision, StoreError> {
         let begun = Instant::now();
         let result = self.attempt(change);
-        self.figures.committed(begun.elapsed(), result.is_ok());
+        if urgency != Urgency::Spare {
+            self.figures.committed(begun.elapsed(), result.is_ok());
+        }
         result
     }
 
@@ -157,6 +178,9 @@ impl Committer {
                 Some(value) => transaction.put(key.as_str(), value.clone()),
                 None => transaction.delete(key.as_str()),
             }
+        }
+        for (key, document) in &change.aside {
+            transaction.put_aside(key.as_str(), document.clone());
         }
         let mut chain = self.chain.clone();
         if !change.records.is_empty() {
@@ -188,6 +212,7 @@ struct Work {
     todo: mpsc::Receiver<Message>,
     /// Insisted on, and come while an earlier one was being tried.
     kept: VecDeque<Job>,
+    spare: Option<Job>,
     stopping: bool,
 }
 
@@ -204,20 +229,31 @@ impl Work {
             return Some(job);
         }
         loop {
-            let message = if self.stopping { self.todo.try_recv().ok() } else { self.todo.recv().ok() };
-            match message? {
+            let message = match self.todo.try_recv() {
+                Ok(message) => message,
+                Err(_) if self.spare.is_some() || self.stopping => return self.spare.take(),
+                Err(_) => self.todo.recv().ok()?,
+            };
+            match message {
+                Message::Job(job) if job.urgency == Urgency::Spare => self.put_by(job),
                 Message::Job(job) => return Some(job),
                 Message::Stop => self.stopping = true,
             }
         }
     }
 
+    fn put_by(&mut self, job: Job) {
+        if let Some(before) = self.spare.replace(job) {
+            self.answer(before, Err(StoreError::Failed("a newer one took its place".into())));
+        }
+    }
+
     fn write(&mut self, job: Job) {
         let mut pause = PAUSES.0;
         let result = loop {
-            let result = self.committer.commit(&job.change);
+            let result = self.committer.commit(&job.change, job.urgency);
             let Err(why) = &result else { break result };
-            if !job.insisted {
+            if job.urgency != Urgency::Insisted {
                 break result;
             }
             if self.stopping {
@@ -236,7 +272,7 @@ impl Work {
         let until = Instant::now() + pause;
         loop {
             match self.todo.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(Message::Job(job)) if job.insisted => self.kept.push_back(job),
+                Ok(Message::Job(job)) if job.urgency == Urgency::Insisted => self.kept.push_back(job),
                 Ok(Message::Job(job)) => self.answer(job, Err(why.clone())),
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => {
                     self.stopping = true;
@@ -248,7 +284,9 @@ impl Work {
     }
 
     fn answer(&self, job: Job, result: Result<Revision, StoreError>) {
-        self.committer.figures.answered();
+        if job.urgency != Urgency::Spare {
+            self.committer.figures.answered();
+        }
         // Whoever asked may have gone.
         let _ = job.receipt.send(result);
     }

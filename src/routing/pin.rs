@@ -21,6 +21,7 @@ use super::ids::{AgentId, EnvironmentId, VersionId};
 
 mod hold;
 mod key;
+mod look;
 mod manage;
 mod place;
 mod room;

@@ -9,9 +9,10 @@
 //! A version costs at most 78 request counters (in practice under ten), two histograms of 22 and a gauge; one that
 //! had streams or told tokens, at most 88 more: six ends, two histograms of 22, two of 17, two counters of tokens,
 //! the cost and the answers without a price.
-//! Gauges of weights, deployments and guards are cut off at the same number, in label order.
+//! Gauges of weights, deployments, guards and conversations are cut off at the same number, in label order.
 
 mod bound;
+mod conversations;
 mod deployments;
 mod family;
 mod instance;
@@ -96,6 +97,18 @@ pub struct RollbackCount {
     pub count: u64,
 }
 
+/// What the scrape shows of the conversations of one version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConversationFigures {
+    pub labels: VersionLabels,
+    /// Conversations, and responses in flight that belong to one; `None` where the version never had any.
+    pub held: Option<(u64, u64)>,
+    /// Of a version that gets no more new traffic: conversations and responses that are left.
+    pub draining: Option<(u64, u64)>,
+    /// While a migration moves conversations away: how many are still to go.
+    pub to_migrate: Option<u64>,
+}
+
 /// What the scrape shows of the table of conversations.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PinFigures {
@@ -111,6 +124,7 @@ pub struct Metrics {
     registry: Registry,
     table: Arc<Source<TableFigures>>,
     deployments: Arc<Source<Vec<DeploymentFigures>>>,
+    conversations: Arc<Source<Vec<ConversationFigures>>>,
     access: Arc<Mutex<Option<Arc<AccessCounters>>>>,
     outside: Arc<Mutex<Option<Arc<OutsideCounters>>>>,
     pins: Arc<Source<PinFigures>>,
@@ -127,10 +141,10 @@ impl Metrics {
         proxy: Arc<[ProxyCounters]>,
         limit: usize,
     ) -> Self {
-        let (table, deployments) = (Arc::default(), Arc::default());
+        let (table, deployments, conversations) = (Arc::default(), Arc::default(), Arc::default());
         let (access, outside, pins) = (Arc::default(), Arc::default(), Arc::default());
-        let metrics = Self { registry: Registry::new(), table, deployments, access, outside, pins };
-        let own: [Box<dyn Collector>; 6] = [
+        let metrics = Self { registry: Registry::new(), table, deployments, conversations, access, outside, pins };
+        let own: [Box<dyn Collector>; 7] = [
             Box::new(pins::PinCollector::new(metrics.pins.clone(), proxy.clone())),
             Box::new(versions::VersionCollector::new(stats, limit)),
             Box::new(instance::InstanceCollector::new(instance::Sources {
@@ -141,6 +155,7 @@ impl Metrics {
                 limit,
             })),
             Box::new(deployments::DeploymentCollector::new(metrics.deployments.clone(), limit)),
+            Box::new(conversations::ConversationCollector::new(metrics.conversations.clone(), limit)),
             Box::new(outside::OutsideCollector::new(metrics.outside.clone())),
             Box::new(prometheus::process_collector::ProcessCollector::for_self()),
         ];
@@ -167,6 +182,11 @@ impl Metrics {
     }
 
     /// Where the figures of conversations come from. Called at each scrape; must not call back into `Metrics`.
+    pub fn set_conversation_source(&self, source: Box<dyn Fn() -> Vec<ConversationFigures> + Send + Sync>) {
+        self.conversations.set(source);
+    }
+
+    /// Where the figures of the table of pins come from. Called at each scrape; must not call back into `Metrics`.
     pub fn set_pin_source(&self, source: Box<dyn Fn() -> PinFigures + Send + Sync>) {
         self.pins.set(source);
     }

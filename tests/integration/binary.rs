@@ -3,6 +3,7 @@
 mod breach;
 mod commands;
 mod completions;
+mod conversations;
 mod ctl;
 mod drain;
 mod durability;

@@ -4,6 +4,7 @@
 
 mod binary;
 mod cancel;
+mod conversations;
 mod endpoint_wire;
 mod faults;
 mod harness;

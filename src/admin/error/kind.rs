@@ -41,6 +41,8 @@ kinds! {
     UnknownEnvironment  NOT_FOUND             "unknown_environment"     "There is no such environment";
     UnknownDeployment   NOT_FOUND             "unknown_deployment"      "There is no such deployment";
     UnknownRollbackPoint NOT_FOUND            "unknown_rollback_point"  "There is no such rollback point";
+    UnknownMigration    NOT_FOUND             "unknown_migration"       "There is no such migration";
+    UnknownConversation NOT_FOUND             "unknown_conversation"    "There is no such conversation";
     NoDeployment        NOT_FOUND             "no_deployment"           "The agent has no deployment";
     MethodNotAllowed    METHOD_NOT_ALLOWED    "method_not_allowed"      "Not with this method";
     RequestTimeout      REQUEST_TIMEOUT       "request_timeout"         "The request took too long to arrive";
@@ -49,6 +51,7 @@ kinds! {
     NothingDeployed     CONFLICT              "nothing_deployed"        "There is nothing to act on";
     IsStable            CONFLICT              "is_stable"               "The version is the stable one";
     AlreadyRolledBack   CONFLICT              "already_rolled_back"     "It was rolled back before";
+    MigrationRunning    CONFLICT              "migration_running"       "Another migration is under way";
     IdempotencyKeyInUse CONFLICT              "idempotency_key_in_use"  "The same request is under way";
     BodyTooLarge        PAYLOAD_TOO_LARGE     "body_too_large"          "The body is too large";
     InvalidFields       UNPROCESSABLE_ENTITY  "invalid_fields"          "Some fields are wrong";

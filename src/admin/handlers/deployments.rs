@@ -11,7 +11,7 @@ use crate::admin::error::Problem;
 use crate::admin::order::etag;
 use crate::admin::page::{self, Page};
 use crate::admin::query::Fields;
-use crate::admin::wire::{DeploymentStatus, RollbackPointView, Verdicts};
+use crate::admin::wire::{DeploymentStatus, DrainingView, RollbackPointView, Verdicts};
 use crate::control::agent::AgentState;
 use crate::control::model::{AgentKey, Deployment};
 
@@ -19,9 +19,9 @@ type Tagged<T> = ([(header::HeaderName, HeaderValue); 1], Json<T>);
 
 /// An agent, and which part of a list of its things.
 pub struct Listed {
-    place: Place,
-    after: Option<String>,
-    limit: usize,
+    pub place: Place,
+    pub after: Option<String>,
+    pub limit: usize,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Listed {
@@ -46,14 +46,18 @@ fn remembered(state: &AdminState, place: &Place) -> Result<(AgentKey, AgentState
 /// The current one with what is live of it, an earlier one as it ended.
 fn status(state: &AdminState, key: &AgentKey, agent: &AgentState, deployment: &Deployment) -> DeploymentStatus {
     let live = state.control.deployment(key).filter(|view| view.deployment.id == deployment.id);
-    live.as_ref().map_or_else(|| DeploymentStatus::ended(key, agent, deployment), DeploymentStatus::from)
+    let Some(live) = live else { return DeploymentStatus::ended(key, agent, deployment) };
+    let draining = DrainingView::all(&state.control.draining(key));
+    DeploymentStatus { draining, ..DeploymentStatus::from(&live) }
 }
 
 pub async fn current(State(state): State<AdminState>, place: Place) -> Result<Tagged<DeploymentStatus>, Problem> {
     let key = place.key(&state.control.table().load_full())?;
     let none = || Problem::no_deployment(key.agent.as_str(), key.environment.as_str());
     let view = state.control.deployment(&key).ok_or_else(none)?;
-    Ok(([(header::ETAG, etag(view.revision))], Json(DeploymentStatus::from(&view))))
+    let draining = DrainingView::all(&state.control.draining(&key));
+    let status = DeploymentStatus { draining, ..DeploymentStatus::from(&view) };
+    Ok(([(header::ETAG, etag(view.revision))], Json(status)))
 }
 
 /// The newest first.

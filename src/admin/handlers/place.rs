@@ -15,8 +15,10 @@ use crate::routing::table::{Agent, RoutingTable};
 pub struct Place {
     name: String,
     environment: Option<String>,
-    /// `{id}` in the path.
+    /// `{id}` in the path: of a deployment, or of a migration.
     pub deployment: Option<String>,
+    /// `{conversationId}` in the path.
+    pub conversation: String,
 }
 
 impl Place {
@@ -27,6 +29,7 @@ impl Place {
             name: path.remove("agent").unwrap_or_default(),
             environment: fields.one("environment"),
             deployment: path.remove("id"),
+            conversation: path.remove("conversationId").unwrap_or_default(),
         })
     }
 

@@ -13,17 +13,16 @@ use crate::admin::auth::Auth;
 use crate::admin::idempotency::Answers;
 use crate::admin::{AdminState, DeploymentForm, Followers, router, serve};
 use crate::config::{deployment_request, deployment_schema};
-use crate::control::fixture::{a_spec, an_agent};
+use crate::control::fixture::{a_spec, an_agent, an_agent_that_talks};
 use crate::control::model::{AgentIntent, Intent};
 use crate::control::service::Control;
 use crate::ready::Readiness;
 use crate::routing::ids::{AgentId, EnvironmentId};
-use crate::routing::pin::{PinSecret, Pins};
 use crate::routing::spec::RouteSpec;
 use crate::routing::standing::Known;
 use crate::telemetry::stats::StatsRegistry;
 
-/// A port with `support-bot` (deploying 1.5.0) in production, and `twin` in production and staging.
+/// A port with `support-bot` (deploying 1.5.0, with conversations) in production, and `twin` in production and staging.
 pub struct Port {
     pub address: SocketAddr,
     pub state: AdminState,
@@ -68,13 +67,15 @@ impl Port {
             spec.routes = vec![RouteSpec { host: Some("twin.test".into()), ..Default::default() }];
             AgentIntent { spec: Arc::new(spec), health: [].into(), deployment: None }
         };
-        let bot = AgentIntent { spec: Arc::new(an_agent()), health: [].into(), deployment: Some(a_spec()) };
+        let bot = AgentIntent { spec: Arc::new(an_agent_that_talks()), health: [].into(), deployment: Some(a_spec()) };
         let intent = Intent {
             config_hash: "cafe".into(),
             agents: vec![bot, twin("production"), twin("staging")],
             prometheus: None,
         };
         let (control, _) = Control::start(intent, Arc::new(StatsRegistry::new(1))).expect("a good intent");
+        let pins = control.pins().clone();
+        let known = Arc::new(move || Known { pins: pins.clone(), keys: Arc::default() });
         let state = AdminState {
             control,
             reloads: Arc::default(),
@@ -84,10 +85,7 @@ impl Port {
             answers: Answers::default(),
             followers: Followers::default(),
             form: DeploymentForm { read: deployment_request, schema: deployment_schema },
-            known: {
-                let pins = Pins::new(PinSecret([0; 32]), 10);
-                Arc::new(move || Known { pins: pins.clone(), keys: Arc::default() })
-            },
+            known,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("is bound");

@@ -36,7 +36,8 @@ impl Closed {
 
     /// No endpoint of the API has such a parameter: whatever is past the gate ends in a 400 and does nothing.
     async fn ask(&self, endpoint: &Endpoint, credential: Option<&str>) -> Answer {
-        let target = endpoint.path.replace("{agent}", "support-bot").replace("{id}", "none");
+        let target =
+            endpoint.path.replace("{agent}", "support-bot").replace("{id}", "none").replace("{conversationId}", "c1");
         let authorization = credential.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
         let target = format!("{target}?no=such");
         self.port.send(endpoint.method.as_str(), &target, &format!("{HOST}{authorization}"), "").await

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::conversation::DrainingView;
 use super::{ActorView, percent, time};
 use crate::control::agent::AgentState;
 use crate::control::health::CheckReading;
@@ -31,6 +32,8 @@ pub struct DeploymentStatus {
     pub steps: Vec<StepView>,
     pub bake_seconds: f64,
     pub cooldown_seconds: f64,
+    /// How long the version that it replaces keeps its conversations; `null`: until they end.
+    pub drain_timeout_seconds: Option<f64>,
     pub on_breach: &'static str,
     /// Who began it.
     pub by: ActorView,
@@ -65,6 +68,9 @@ pub struct DeploymentStatus {
     pub ended: Option<EndView>,
     /// The newest rollback of another deployment of this agent.
     pub earlier_rollback: Option<EarlierRollback>,
+    /// The agent's versions that get no more new traffic and still have something to do. Of the current deployment,
+    /// where that is asked for by itself.
+    pub draining: Vec<DrainingView>,
     /// Of the agent's state: what If-Match takes.
     pub revision: u64,
 }
@@ -215,6 +221,7 @@ impl DeploymentStatus {
             steps: spec.steps.iter().map(StepView::from).collect(),
             bake_seconds: spec.bake.as_secs_f64(),
             cooldown_seconds: spec.cooldown.as_secs_f64(),
+            drain_timeout_seconds: spec.drain_timeout.map(|time| time.as_secs_f64()),
             on_breach: match spec.on_breach {
                 OnBreach::Rollback => "rollback",
                 OnBreach::Pause => "pause",
@@ -238,6 +245,7 @@ impl DeploymentStatus {
             rollback: RollbackView::of(deployment),
             ended: EndView::of(state),
             earlier_rollback: None,
+            draining: Vec::new(),
             revision,
         }
     }

@@ -13,10 +13,11 @@ pub struct EventView {
     pub at: String,
     pub environment: String,
     pub agent: String,
-    /// Such as `advanced`, `rolled_back`, `stable_changed`.
+    /// Such as `advanced`, `rolled_back`, `stable_changed`, `migration_completed`, `drained`.
     pub what: &'static str,
     pub deployment: Option<String>,
-    /// The deployment's, or the stable one.
+    pub migration: Option<String>,
+    /// The deployment's, the stable one, the one that conversations move to, or the one that is drained.
     pub version: String,
     /// The version's share from then on.
     pub weight_percent: f64,
@@ -36,6 +37,7 @@ impl From<&Event> for EventView {
             agent: event.key.agent.to_string(),
             what: event.kind.as_str(),
             deployment: event.deployment.as_ref().map(ToString::to_string),
+            migration: event.migration.as_ref().map(ToString::to_string),
             version: event.version.to_string(),
             weight_percent: percent(event.weight),
             by: ActorView::from(&event.by),

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::conversation::DrainingView;
 use super::deployment::DeploymentStatus;
 use super::{ActorView, percent, time};
 use crate::control::agent::Stable;
@@ -25,6 +26,8 @@ pub struct AgentView {
     pub config_hash: String,
     #[serde(flatten)]
     pub agent: TableAgent,
+    /// Versions that get no more new traffic and still have something to do.
+    pub draining: Vec<DrainingView>,
     /// Who made the stable version so.
     pub stable_by: StableBy,
     /// Of the agent's state: what If-Match takes.

@@ -63,6 +63,10 @@ impl Call {
         Self { body: Some(body), ..Self::new(Method::PATCH, path) }
     }
 
+    pub fn delete(path: impl Into<String>) -> Self {
+        Self::new(Method::DELETE, path)
+    }
+
     pub fn query(mut self, name: &'static str, value: Option<impl ToString>) -> Self {
         self.query.extend(value.map(|value| (name, value.to_string())));
         self

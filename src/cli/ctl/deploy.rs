@@ -40,6 +40,9 @@ pub struct Args {
     /// How long after a rollback no deployment of the agent starts
     #[arg(long, value_name = "DURATION")]
     cooldown: Option<String>,
+    /// How long the version that it replaces keeps its conversations. Default: until they end
+    #[arg(long, value_name = "DURATION")]
+    drain_timeout: Option<String>,
     /// A `deployment` block as the configuration file has it; `-` is standard input. What is also given by
     /// an option is the option's
     #[arg(long, short, value_name = "FILE")]
@@ -108,6 +111,7 @@ impl Args {
             ("bake", self.bake.as_ref()),
             ("onBreach", self.on_breach.as_ref()),
             ("cooldown", self.cooldown.as_ref()),
+            ("drainTimeout", self.drain_timeout.as_ref()),
         ];
         request.extend(texts.into_iter().filter_map(|(field, text)| Some((field.to_owned(), json!(text?)))));
         let lists = [("steps", &self.steps), ("guards", &self.guards)];
@@ -171,6 +175,8 @@ mod tests {
             "pause",
             "--cooldown",
             "10m",
+            "--drain-timeout",
+            "2h",
         ]);
         let expected = json!({
             "version": "2.0.0",
@@ -183,6 +189,7 @@ mod tests {
             ],
             "onBreach": "pause",
             "cooldown": "10m",
+            "drainTimeout": "2h",
         });
         assert_eq!(full.unwrap(), expected);
     }

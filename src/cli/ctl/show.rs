@@ -1,5 +1,6 @@
 //! Answers of the API for people.
 
+pub mod conversations;
 mod readings;
 
 use std::fmt::Write as _;
@@ -40,6 +41,11 @@ pub fn agent(agent: &Agent, style: Style) -> String {
     ]);
     out.push('\n');
     out.push_str(&versions(&agent.versions, style));
+    let draining = conversations::draining(&agent.draining, style);
+    if !draining.is_empty() {
+        out.push('\n');
+        out.push_str(&draining);
+    }
     if let Some(shown) = &agent.deployment {
         out.push('\n');
         out.push_str(&deployment(shown, style));

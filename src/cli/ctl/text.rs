@@ -24,7 +24,7 @@ impl Colour {
     /// Of a deployment's state, a verdict or the kind of an event.
     pub fn of(word: &str) -> Self {
         match word {
-            "completed" | "pass" | "healthy" => Self::Green,
+            "completed" | "pass" | "healthy" | "migration_completed" | "drained" => Self::Green,
             "rolled_back" | "aborted" | "breach" | "unhealthy" => Self::Red,
             "paused" | "waiting" => Self::Yellow,
             _ => Self::Plain,

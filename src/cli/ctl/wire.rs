@@ -30,7 +30,18 @@ pub struct Agent {
     pub versions: Vec<Version>,
     pub stable_by: Option<Cause>,
     pub deployment: Option<Deployment>,
+    pub draining: Vec<Draining>,
     pub revision: u64,
+}
+
+/// A version that gets no more new traffic and still has something to do.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Draining {
+    pub version: String,
+    pub conversations: u64,
+    pub in_flight: u64,
+    pub since: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -262,4 +273,66 @@ pub struct Range {
     pub start: u32,
     pub end: u32,
     pub version: String,
+}
+
+/// How many conversations an agent's versions have.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Conversations {
+    pub versions: Vec<VersionConversations>,
+    pub draining: Vec<Draining>,
+    pub pins: u64,
+    pub capacity: u64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct VersionConversations {
+    pub version: String,
+    pub conversations: u64,
+    pub in_flight: u64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Conversation {
+    pub agent: String,
+    pub environment: String,
+    pub version: String,
+    pub created_at: String,
+    pub last_used_at: String,
+    pub in_flight: u64,
+}
+
+/// Conversations on their way to another version.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Migration {
+    pub id: String,
+    pub agent: String,
+    pub environment: String,
+    pub from: String,
+    pub to: String,
+    pub mode: String,
+    pub per_second: Option<u64>,
+    pub share_percent: Option<f64>,
+    pub every_seconds: Option<f64>,
+    pub state: String,
+    #[serde(deserialize_with = "name")]
+    pub by: String,
+    pub total: u64,
+    pub moved: u64,
+    pub remaining: u64,
+    pub busy: u64,
+    pub started_at: String,
+    pub estimated_end: Option<String>,
+    pub ended_at: Option<String>,
+    pub because: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct MigrationDone {
+    pub changes: Vec<String>,
+    pub migration: Migration,
 }

@@ -45,6 +45,9 @@ pub(super) fn check(
     let bake = request::default_bake(strategy);
     let bake = scope.duration("deployment.bake", given.bake, bake, TIMES);
     let cooldown = scope.duration("deployment.cooldown", given.cooldown, Duration::ZERO, TIMES);
+    let drain_timeout = given.drain_timeout;
+    let drain_timeout =
+        drain_timeout.map(|time| scope.duration("deployment.drain_timeout", Some(time), Duration::ZERO, TIMES));
     let (guards, queries) = guard::check(given.guards.unwrap_or_default(), scope);
     let own = given.health.map(|checks| check_health(checks, "deployment.health", scope));
     let on_breach = match given.on_breach {
@@ -67,6 +70,7 @@ pub(super) fn check(
         health: own.unwrap_or_else(|| health.to_vec()),
         on_breach,
         cooldown,
+        drain_timeout,
         audience,
     });
     (spec, share)

@@ -63,6 +63,8 @@ fn conversations() {
     assert!(chat.evict_on_rollback && tools.evict_on_rollback);
     assert_eq!(tools.policy, PinPolicy::UpgradeAtTurn { grace: Duration::from_secs(30) });
     assert_eq!(tools.response_id, [ResponseId::Header("mcp-session-id".parse().unwrap())]);
+    let deployment = config.agents[0].deployment.as_ref().unwrap();
+    assert_eq!(deployment.drain_timeout, Some(Duration::from_secs(86_400)));
 }
 
 #[test]

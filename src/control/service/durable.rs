@@ -11,12 +11,15 @@ use crate::control::store::Store;
 use crate::control::watch::Allowance;
 use crate::control::writer::{Receipt, Write, Writer};
 use crate::routing::layout::Layouts;
+use crate::telemetry::checkpoints::CheckpointFigures;
 
 /// The service's hand on the store.
 pub(super) struct Book {
     pub store: Arc<dyn Store>,
     pub writer: Writer,
     pub runs: Runs,
+    /// `None` where nothing is kept beyond the process.
+    pub checkpoints: Option<CheckpointFigures>,
 }
 
 /// Which run of the process this is for a deployment: a judge that begins anew must not have its whole allowance
@@ -55,6 +58,7 @@ impl Runs {
         Write {
             documents: changes.iter().map(|change| self.document(&change.after)).collect(),
             records: changes.iter().map(|change| persist::record(change, now)).collect(),
+            aside: Vec::new(),
         }
     }
 }

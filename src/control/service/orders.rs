@@ -28,7 +28,7 @@ use crate::routing::ids::EnvironmentId;
 use crate::telemetry::stats::StatsRegistry;
 
 /// How long a command's answer waits for the disk.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// Held by the one change that is being written before it takes effect.
 pub(super) type Turn = OwnedMutexGuard<()>;
 
@@ -197,7 +197,7 @@ fn all_of(environment: EnvironmentId, order: Order) -> impl Make {
 }
 
 /// Whether what is in effect is written too, as far as one may wait for that.
-async fn confirmed(mut receipt: Receipt) -> Result<(), CommandError> {
+pub(super) async fn confirmed(mut receipt: Receipt) -> Result<(), CommandError> {
     let result = match ready(&mut receipt) {
         Some(result) => result,
         None => match tokio::time::timeout(PATIENCE / 2, written(receipt)).await {

@@ -7,9 +7,11 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Notify;
 
 use super::durable::{Book, Left, Runs};
+use super::migrations::Migrations;
 use super::state::{self, Inner, Numbered, Shared};
 use super::{Control, adopt};
 use crate::control::agent::AgentRollout;
+use crate::control::checkpoint::{self, TakenUp as Found};
 use crate::control::feed::Feed;
 use crate::control::model::{Actor, AgentIntent, AgentKey, Intent, Moment};
 use crate::control::persist::{self, Kept};
@@ -19,7 +21,10 @@ use crate::control::store::memory::Memory;
 use crate::control::store::{Store, StoreError};
 use crate::control::writer::{Writer, WriterThread, ready};
 use crate::routing::compile::{Rejection, compile_first};
+use crate::routing::ids::{AgentId, EnvironmentId, VersionId};
+use crate::routing::pin::{PinSecret, Pins, SharedPins};
 use crate::routing::table::{RoutingTable, SharedTable};
+use crate::telemetry::checkpoints::CheckpointFigures;
 use crate::telemetry::commits::CommitFigures;
 use crate::telemetry::stats::StatsRegistry;
 
@@ -31,15 +36,21 @@ pub enum StartError {
     Store(#[from] StoreError),
 }
 
+/// What the proxy has in use already, where an instance takes its state up again.
+pub struct Live {
+    pub table: SharedTable,
+    pub pins: SharedPins,
+}
+
 impl Control {
     /// Compiles and publishes the first table; keeps nothing beyond the process.
     pub fn start(intent: Intent, registry: Arc<StatsRegistry>) -> Result<(Self, Reconciler), Vec<Rejection>> {
         Self::start_at(None, intent, registry, Moment::now())
     }
 
-    /// The same, in the place of the table that is in use, if there is one.
+    /// The same, in the place of what is in use, if there is something.
     pub fn start_on(
-        live: Option<SharedTable>,
+        live: Option<Live>,
         intent: Intent,
         registry: Arc<StatsRegistry>,
     ) -> Result<(Self, Reconciler), Vec<Rejection>> {
@@ -47,7 +58,7 @@ impl Control {
     }
 
     pub(in crate::control) fn start_at(
-        live: Option<SharedTable>,
+        live: Option<Live>,
         intent: Intent,
         registry: Arc<StatsRegistry>,
         now: Moment,
@@ -55,7 +66,7 @@ impl Control {
         let (store, figures) = (Arc::new(Memory::default()), CommitFigures::default());
         let started = Writer::in_place(store.clone(), figures).map_err(StartError::from).and_then(|writer| {
             let taken = TakenUp::new(live, store, &writer, intent, &registry, now)?;
-            Ok(taken.run(writer, registry, now))
+            Ok(taken.run(writer, registry, None, now))
         });
         started.map_err(|error| match error {
             StartError::Rejected(rejections) => rejections,
@@ -73,9 +84,9 @@ impl Control {
         Self::open_on(None, intent, registry, store, figures)
     }
 
-    /// The same, in the place of the table that is in use, if there is one.
+    /// The same, in the place of what is in use, if there is something.
     pub fn open_on(
-        live: Option<SharedTable>,
+        live: Option<Live>,
         intent: Intent,
         registry: Arc<StatsRegistry>,
         store: Arc<dyn Store>,
@@ -85,7 +96,7 @@ impl Control {
         let first = Writer::in_place(store.clone(), figures.clone())?;
         let taken = TakenUp::new(live, store.clone(), &first, intent, &registry, now)?;
         let (writer, thread) = Writer::start(store, figures)?;
-        let (control, reconciler) = taken.run(writer, registry, now);
+        let (control, reconciler) = taken.run(writer, registry, Some(CheckpointFigures::default()), now);
         Ok((control, reconciler, thread))
     }
 }
@@ -101,11 +112,13 @@ struct TakenUp {
     store: Arc<dyn Store>,
     runs: Runs,
     server: Option<Arc<PrometheusServer>>,
+    pins: SharedPins,
+    found: Found,
 }
 
 impl TakenUp {
     fn new(
-        live: Option<SharedTable>,
+        live: Option<Live>,
         store: Arc<dyn Store>,
         writer: &Writer,
         intent: Intent,
@@ -120,7 +133,7 @@ impl TakenUp {
         };
         let (changes, mut rollouts) = adopt(previous, &intent, now);
         let desired = state::desired(&intent.config_hash, rollouts.values());
-        let epoch = live.as_ref().map_or(1, |live| live.load().epoch + 1);
+        let epoch = live.as_ref().map_or(1, |live| live.table.load().epoch + 1);
         let table = compile_first(&desired, &kept.layouts, registry, epoch).map_err(StartError::Rejected)?;
         let mut inner = Inner {
             config_hash: intent.config_hash,
@@ -130,13 +143,23 @@ impl TakenUp {
             live: Vec::new(),
             unpublished: false,
             retry: None,
+            migrations: Migrations { known: std::mem::take(&mut kept.migrations) },
             feed: Feed::default(),
         };
+        let (secret, new_secret) = checkpoint::secret(&*store)?;
+        let (live, pins) = live.map(|live| (live.table, live.pins)).unzip();
+        // Those in use are newer than what is stored of them.
+        let (pins, found) = match pins {
+            Some(pins) => (pins, Found::default()),
+            None => taken_up_pins(&*store, secret, &rollouts),
+        };
+        inner.migrations.resume(&pins);
         let changes = inner.number(changes, now);
         state::note(&mut rollouts, &changes);
 
         let mut write = runs.write(&changes, now);
         write.documents.push(persist::instance(runs.starts()));
+        write.aside.extend(new_secret);
         write.records.insert(0, persist::record_start(by.clone(), runs.starts(), now));
         let Kept { agents, layouts, .. } = std::mem::take(&mut kept);
         let gone = agents.into_iter().filter(|(key, _)| !rollouts.contains_key(key)).collect();
@@ -144,11 +167,20 @@ impl TakenUp {
         if let Some(Err(error)) = ready(&mut writer.ask(write)) {
             return Err(error.into());
         }
-        Ok(Self { inner, live, table, rollouts, changes, store, runs, server: intent.prometheus })
+        Ok(Self { inner, live, table, rollouts, changes, store, runs, server: intent.prometheus, pins, found })
     }
 
-    fn run(self, writer: Writer, registry: Arc<StatsRegistry>, now: Moment) -> (Control, Reconciler) {
-        let Self { inner, live, table, rollouts, changes, store, runs, server } = self;
+    fn run(
+        self,
+        writer: Writer,
+        registry: Arc<StatsRegistry>,
+        checkpoints: Option<CheckpointFigures>,
+        now: Moment,
+    ) -> (Control, Reconciler) {
+        let Self { inner, live, table, rollouts, changes, store, runs, server, pins, found } = self;
+        if let Some(checkpoints) = &checkpoints {
+            checkpoints.started(found.pins, found.left_out, found.unreadable);
+        }
         let table = match live {
             Some(live) => {
                 live.store(Arc::new(table));
@@ -163,7 +195,10 @@ impl TakenUp {
             server: Arc::new(ArcSwapOption::new(server)),
             outside: Arc::default(),
             changed: Notify::new(),
-            book: Book { store, writer, runs },
+            pins,
+            keep: Notify::new(),
+            drains: Mutex::default(),
+            book: Book { store, writer, runs, checkpoints },
             turn: Arc::default(),
         };
         let control = Control(Arc::new(shared));
@@ -175,4 +210,22 @@ impl TakenUp {
         told.log();
         (control.clone(), Reconciler::new(control))
     }
+}
+
+/// The table of pins with what the store has of it. What it may hold at most is the configuration's to say, later.
+fn taken_up_pins(
+    store: &dyn Store,
+    secret: PinSecret,
+    rollouts: &BTreeMap<AgentKey, AgentRollout>,
+) -> (SharedPins, Found) {
+    let pins = Pins::new(secret, usize::MAX);
+    let knows = |environment: &EnvironmentId, agent: &AgentId, version: &VersionId| {
+        let rollout = rollouts.get(&AgentKey { environment: environment.clone(), agent: agent.clone() });
+        let holds = |rollout: &AgentRollout| {
+            rollout.spec.conversations.is_some() && rollout.spec.versions.contains_key(version)
+        };
+        rollout.is_some_and(holds)
+    };
+    let found = checkpoint::take_up(store, &pins, knows);
+    (pins, found)
 }

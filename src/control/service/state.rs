@@ -9,14 +9,17 @@ use tokio::sync::Notify;
 
 use super::durable::Book;
 use super::entry::{Entry, Means};
+use super::migrations::Migrations;
 use crate::control::agent::AgentRollout;
 use crate::control::change::Change;
 use crate::control::command::Changed;
+use crate::control::drain::Drains;
 use crate::control::feed::{Event, Feed};
 use crate::control::model::{AgentKey, Moment};
 use crate::control::prometheus::SharedServer;
 use crate::control::report;
 use crate::routing::compile::{Rejection, compile};
+use crate::routing::pin::SharedPins;
 use crate::routing::spec::{Desired, DesiredAgent};
 use crate::routing::table::SharedTable;
 use crate::telemetry::outside::OutsideCounters;
@@ -31,6 +34,11 @@ pub(super) struct Shared {
     pub outside: Arc<OutsideCounters>,
     /// Tells the reconciler that its next deadline may have changed.
     pub changed: Notify,
+    pub pins: SharedPins,
+    /// Tells the keeper that there may be something to do.
+    pub keep: Notify,
+    /// Apart from `inner`, for to look at all versions may take a moment.
+    pub drains: Mutex<Drains>,
     pub book: Book,
     /// Held by the one change that is being written before it takes effect.
     pub turn: Arc<tokio::sync::Mutex<()>>,
@@ -48,6 +56,7 @@ pub(super) struct Inner {
     pub unpublished: bool,
     /// When to try again what time would move, but could not be written.
     pub retry: Option<Instant>,
+    pub migrations: Migrations,
     pub feed: Feed,
 }
 
@@ -87,6 +96,10 @@ impl Shared {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub fn drains(&self) -> MutexGuard<'_, Drains> {
+        self.drains.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub fn means(&self) -> Means<'_> {
         Means { registry: &self.registry, server: &self.server, runs: &self.book.runs }
     }
@@ -109,6 +122,7 @@ impl Shared {
         inner.epoch = table.epoch;
         inner.unpublished = false;
         self.table.store(Arc::new(table));
+        self.keep.notify_one();
         Ok(())
     }
 

@@ -158,6 +158,29 @@ fn history_is_kept_so_far_and_no_further(store: Arc<dyn Store>) {
     assert_eq!(store.history(HISTORY + 2, 9), Ok(vec![]));
 }
 
+fn what_is_written_aside_is_kept_and_is_no_news(store: Arc<dyn Store>) {
+    let aside = |key: &str, value: Option<&[u8]>| {
+        let mut transaction = Transaction::default();
+        transaction.put_aside(key, value.map(Into::into));
+        transaction
+    };
+    // Bytes that are no text, and a document that is longer than a page of any engine.
+    let large = [0xff, 0x00].repeat(100_000);
+    store.commit(&put("told", "1")).expect("nothing was expected");
+    assert_eq!(store.commit(&aside("quiet/1", Some(&large))), Ok(1), "no revision of its own");
+    assert_eq!(store.commit(&aside("quiet/2", Some(b"2"))), Ok(1));
+    let kept = store.get("quiet/1").expect("can be read").expect("is there");
+    assert!(kept.value == large && keys(&*store, "quiet/", None, 9) == ["quiet/1", "quiet/2"]);
+    let mut both = put("told", "2");
+    both.put_aside("quiet/2", None);
+    assert_eq!((store.commit(&both), *store.revision().borrow()), (Ok(2), 2));
+    assert_eq!(keys(&*store, "quiet/", None, 9), ["quiet/1"]);
+    let told: Vec<_> = store.history(0, 9).expect("is kept").into_iter().flat_map(|commit| commit.changes).collect();
+    assert!(told.len() == 2 && told.iter().all(|change| change.key == "told"), "{told:?}");
+    let long = "k".repeat(KEY_MAX + 1);
+    assert_eq!(store.commit(&aside(&long, None)), Err(StoreError::BadKey { bytes: KEY_MAX + 1 }));
+}
+
 /// Runs each check on a fresh store of each engine.
 macro_rules! engines {
     ($($engine:ident: $open:expr;)*) => {$(
@@ -172,6 +195,7 @@ macro_rules! engines {
                 keys_have_a_length,
                 a_watch_misses_nothing,
                 history_is_kept_so_far_and_no_further,
+                what_is_written_aside_is_kept_and_is_no_news,
             );
         }
     )*};

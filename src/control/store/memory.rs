@@ -52,16 +52,17 @@ impl Store for Memory {
     fn commit(&self, transaction: &Transaction) -> Result<Revision, StoreError> {
         let mut state = self.lock();
         transaction.check(|key| Ok(state.documents.get(key).map(|document| document.revision)))?;
-        if transaction.writes.is_empty() {
-            return Ok(state.revision);
-        }
-        state.revision += 1;
-        let revision = state.revision;
-        for (key, value) in &transaction.writes {
+        let told = !transaction.writes.is_empty();
+        let revision = state.revision + u64::from(told);
+        state.revision = revision;
+        for (key, value) in transaction.writes.iter().chain(&transaction.aside) {
             match value {
                 Some(value) => state.documents.insert(key.clone(), Document { revision, value: value.clone() }),
                 None => state.documents.remove(key),
             };
+        }
+        if !told {
+            return Ok(revision);
         }
         if state.history.len() as u64 == HISTORY {
             state.history.pop_front();

@@ -90,16 +90,15 @@ impl Documents for Redb {
 
 impl Store for Redb {
     fn commit(&self, transaction: &Transaction) -> Result<Revision, StoreError> {
-        let (revision, wrote) = self.with(|database| {
+        let revision = self.with(|database| {
             let write = database.begin_write().map_err(::redb::Error::from)?;
             let revision = stage(&write, transaction)?;
-            if transaction.writes.is_empty() {
-                return Ok((revision, false));
+            if !transaction.writes.is_empty() || !transaction.aside.is_empty() {
+                write.commit().map_err(::redb::Error::from)?;
             }
-            write.commit().map_err(::redb::Error::from)?;
-            Ok((revision, true))
+            Ok(revision)
         })?;
-        if wrote {
+        if !transaction.writes.is_empty() {
             self.newest.send_replace(revision);
         }
         Ok(revision)

@@ -20,7 +20,7 @@ fn change(key: &str, value: &str) -> Write {
         after: value.into(),
         evidence: ().into(),
     };
-    Write { documents: vec![(key.into(), Some(value.into()))], records: vec![record] }
+    Write { documents: vec![(key.into(), Some(value.into()))], records: vec![record], aside: vec![] }
 }
 
 fn wait(receipt: Receipt) -> Result<Revision, StoreError> {
@@ -105,6 +105,29 @@ fn stopping_writes_what_waits_and_does_not_wait_for_room() {
     thread.stop();
     assert!(wait(first).is_err() && wait(second).is_err());
     assert_eq!(commands(&*store).len(), 9);
+}
+
+#[test]
+fn what_is_spare_waits_for_all_else_and_is_tried_once() {
+    let aside = |value: &str| Write { aside: vec![("pins".into(), Some(value.into()))], ..Write::default() };
+    let Running { store, writer, thread, figures } = running();
+    store.stalled.store(true, Ordering::SeqCst);
+    let first = writer.ask(change("a", "1"));
+    let (older, newer) = (writer.spare(aside("1")), writer.spare(aside("2")));
+    let rollback = writer.insist(change("a", "2"));
+    store.stalled.store(false, Ordering::SeqCst);
+    assert_eq!((wait(first), wait(rollback), wait(newer)), (Ok(1), Ok(2), Ok(2)));
+    assert!(wait(older).is_err(), "one at most waits");
+    assert_eq!(store.get("pins").expect("can be read").expect("is there").value, b"2");
+    assert_eq!(commands(&*store), ["a = 1", "a = 2"]);
+
+    store.full.store(true, Ordering::SeqCst);
+    assert!(wait(writer.spare(aside("3"))).is_err());
+    store.full.store(false, Ordering::SeqCst);
+    let last = writer.spare(aside("4"));
+    thread.stop();
+    assert_eq!(wait(last), Ok(2), "a stop writes what waits");
+    assert_eq!(figures.counted(), (2, 0, 0), "these are the commits of changes");
 }
 
 #[test]

@@ -16,6 +16,8 @@ pub struct Migrated {
     pub moved: usize,
     /// Had a response in flight, and stay until it has ended.
     pub busy: usize,
+    /// Could have moved, but for the limit.
+    pub left: usize,
 }
 
 /// One pin, for the checkpoint.
@@ -33,9 +35,9 @@ impl Pins {
         self.names.of_agent(environment, agent)
     }
 
-    /// Moves up to `limit` conversations that `filter` takes from one version to another of the same agent. One
+    /// Moves up to `limit` conversations that `filter` takes, by key and birth, from one version to another of the same agent. One
     /// with a response in flight is never moved.
-    pub fn migrate(&self, from: &Place, to: &Place, filter: impl Fn(PinKey) -> bool, limit: usize) -> Migrated {
+    pub fn migrate(&self, from: &Place, to: &Place, filter: impl Fn(PinKey, Second) -> bool, limit: usize) -> Migrated {
         let mut migrated = Migrated::default();
         if !Arc::ptr_eq(&from.agent, &to.agent) || from.number == to.number {
             return migrated;
@@ -43,7 +45,7 @@ impl Pins {
         for segment in &self.segments {
             let before = migrated.moved;
             for mut entry in segment.pins.iter_mut() {
-                if entry.place != from.number || !filter(*entry.key()) {
+                if entry.place != from.number || !filter(*entry.key(), entry.created) {
                     continue;
                 }
                 if entry.is_busy() {
@@ -54,6 +56,8 @@ impl Pins {
                     to.conversations.fetch_add(1, Ordering::Relaxed);
                     from.conversations.fetch_sub(1, Ordering::Relaxed);
                     migrated.moved += 1;
+                } else {
+                    migrated.left += 1;
                 }
             }
             if migrated.moved > before {

@@ -185,9 +185,9 @@ fn the_end_of_a_response_of_a_dropped_pin_does_not_touch_the_new_one() {
     assert_eq!(bench.in_flight(), [1, 0]);
     // Still held by the new one.
     let (stable, canary) = (bench.place(STABLE), bench.place(CANARY));
-    assert_eq!(bench.pins.migrate(&stable, &canary, |_| true, 10), Migrated { moved: 0, busy: 1 });
+    assert_eq!(bench.pins.migrate(&stable, &canary, |_, _| true, 10), Migrated { moved: 0, busy: 1, left: 0 });
     new.end(NOW);
-    assert_eq!(bench.pins.migrate(&stable, &canary, |_| true, 10), Migrated { moved: 1, busy: 0 });
+    assert_eq!(bench.pins.migrate(&stable, &canary, |_, _| true, 10), Migrated { moved: 1, busy: 0, left: 0 });
 }
 
 #[test]
@@ -245,13 +245,13 @@ fn conversations_move_all_or_some_and_none_is_lost() {
     }
     let (stable, canary) = (bench.place(STABLE), bench.place(CANARY));
     let busy = bench.find("7", NOW);
-    assert_eq!(bench.pins.migrate(&stable, &canary, |_| true, 100), Migrated { moved: 100, busy: 1 });
+    assert_eq!(bench.pins.migrate(&stable, &canary, |_, _| true, 100), Migrated { moved: 100, busy: 1, left: 899 });
     assert_eq!(bench.conversations(), [900, 100]);
     // Of all keys the same tenth, whoever is asked.
-    let tenth = |key: PinKey| key.bucket() < 10_000;
+    let tenth = |key: PinKey, _| key.bucket() < 10_000;
     let moved = bench.pins.migrate(&stable, &canary, tenth, usize::MAX).moved;
     assert!((40..150).contains(&moved), "{moved}");
-    assert_eq!(bench.pins.migrate(&stable, &canary, |_| true, usize::MAX).busy, 1);
+    assert_eq!(bench.pins.migrate(&stable, &canary, |_, _| true, usize::MAX).busy, 1);
     assert_eq!(bench.conversations(), [1, 999]);
     drop(busy);
     assert_eq!(bench.turn("7", CANARY, NOW), STABLE);
@@ -259,7 +259,7 @@ fn conversations_move_all_or_some_and_none_is_lost() {
     assert_eq!((bench.pins.len(), bench.pins.stats().moved), (1000, 999));
     // Never to another agent.
     let other = bench.pins.place(bench.agent.environment(), &AgentId::new("other"), &canary.version);
-    assert_eq!(bench.pins.migrate(&canary, &other, |_| true, 10), Migrated::default());
+    assert_eq!(bench.pins.migrate(&canary, &other, |_, _| true, 10), Migrated::default());
 }
 
 #[test]
@@ -336,7 +336,7 @@ fn many_threads_agree_on_one_version_and_lose_no_count() {
                     let id = format!("{}", round % 100);
                     let hold = bench.find(&id, NOW).or_else(|| bench.make(&id, thread % 2, NOW));
                     if round % 7 == 0 {
-                        bench.pins.migrate(&bench.place(STABLE), &bench.place(CANARY), |_| true, 3);
+                        bench.pins.migrate(&bench.place(STABLE), &bench.place(CANARY), |_, _| true, 3);
                     }
                     drop(hold);
                 }

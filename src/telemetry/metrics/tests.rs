@@ -117,12 +117,20 @@ fn full() -> Rig {
         }
     }));
     rig.metrics.set_deployment_source(Box::new(|| vec![deployment("1.5.0")]));
+    rig.metrics
+        .set_conversation_source(Box::new(|| vec![conversations("1.4.2", Some((3, 1))), conversations("1.5.0", None)]));
+    rig.metrics.set_pin_source(Box::new(|| PinFigures { pins: 3, max: 10, bytes: 64, events: vec![("made", 3)] }));
     rig.metrics.set_access_log(Arc::default());
     let outside = Arc::new(OutsideCounters::default());
     outside.checked(false);
     outside.queried(QueryResult::Empty);
     rig.metrics.set_outside(outside);
     rig
+}
+
+fn conversations(version: &str, draining: Option<(u64, u64)>) -> ConversationFigures {
+    let labels = labels("production", "support-bot", version);
+    ConversationFigures { labels, held: Some((3, 1)), draining, to_migrate: draining.map(|(left, _)| left) }
 }
 
 fn deployment(version: &str) -> DeploymentFigures {
@@ -205,6 +213,9 @@ fn every_figure_is_shown_where_it_belongs() {
         (r#"pointsman_health_checks_total{result="failure"}"#.to_owned(), 1.0),
         (r#"pointsman_prometheus_queries_total{result="empty"}"#.to_owned(), 1.0),
         (format!(r#"pointsman_rollbacks_total{{{agent},cause="error_rate"}}"#), 2.0),
+        (format!(r#"pointsman_conversations{{{agent},version="1.5.0"}}"#), 3.0),
+        (format!(r#"pointsman_version_draining{{{agent},version="1.4.2",of="responses"}}"#), 1.0),
+        (format!(r#"pointsman_migration_remaining{{{agent},version="1.4.2"}}"#), 3.0),
         (format!(r#"pointsman_build_info{{version="{}"}}"#, env!("CARGO_PKG_VERSION")), 1.0),
     ] {
         assert_eq!(scrape.of(&series), Some(value), "{series}");
@@ -235,7 +246,9 @@ fn what_the_registry_was_told_of_is_all_shown() {
     let rig = full();
     let scrape = rig.scrape();
     let own: BTreeSet<&str> = scrape.types.keys().map(String::as_str).filter(|n| n.starts_with("pointsman_")).collect();
-    let collectors: [Box<dyn Collector>; 4] = [
+    let collectors: [Box<dyn Collector>; 6] = [
+        Box::new(conversations::ConversationCollector::new(Arc::default(), 1)),
+        Box::new(pins::PinCollector::new(Arc::default(), rig.proxy.clone())),
         Box::new(outside::OutsideCollector::new(Arc::default())),
         Box::new(versions::VersionCollector::new(rig.stats.clone(), 1)),
         Box::new(deployments::DeploymentCollector::new(Arc::default(), 1)),

@@ -70,6 +70,12 @@ pub(super) fn stage(write: &WriteTransaction, transaction: &Transaction) -> Resu
     }
     let mut numbers = write.open_table(NUMBERS)?;
     let known = numbers.get("revision")?.map_or(0, |number| number.value());
+    for (key, value) in &transaction.aside {
+        match value {
+            Some(value) => documents.insert(key.as_str(), (known, value.as_slice()))?,
+            None => documents.remove(key.as_str())?,
+        };
+    }
     if transaction.writes.is_empty() {
         return Ok(known);
     }
