@@ -1,9 +1,9 @@
 //! The tap: how an answer ends, when its first token comes and what it takes, read from its body as it passes.
 //!
-//! It looks at the bytes and keeps none of them: nothing is changed, delayed or buffered for it. Pieces may be
-//! cut anywhere. In reading order: [`sse`] and [`lines`] frame the documents of a stream, [`json`] scans a
-//! document, [`document`] takes from it what is of interest, [`dialect`] says what that means, [`answer`] adds
-//! it up.
+//! Nothing is changed, delayed or buffered for it, and it may be fed pieces that are cut anywhere. In reading order:
+//! [`reader`] frames documents by [`sse`] or [`lines`], [`json`] scans a document, [`document`] takes from it what
+//! is of interest, [`dialect`] says what that means, [`answer`] adds it up; [`memo`] saves reading twice what every
+//! event begins with.
 //!
 //! It never fails: what it does not understand, or what is beyond its bounds, is passed over. Bounds: less than
 //! 1 KiB of state per answer; a whole JSON body is read up to [`DOCUMENT_BYTES`]. A coded answer that is to be
@@ -28,6 +28,7 @@ mod dialect;
 mod document;
 mod json;
 mod lines;
+mod memo;
 mod reader;
 mod sse;
 #[cfg(test)]

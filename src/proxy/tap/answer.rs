@@ -3,6 +3,7 @@
 use super::dialect::{Meaning, Tongue};
 use super::document::{Document, Place};
 use super::json::Scanner;
+use super::memo::Memo;
 use super::sse::{EventName, Events};
 use crate::routing::spec::Dialect;
 
@@ -13,7 +14,10 @@ pub(super) struct Answer {
     tongue: Tongue,
     scanner: Scanner<Place>,
     pub document: Document,
+    memo: Memo,
     start: Start,
+    /// A document went before: the next may begin as it did.
+    is_repeating: bool,
     /// The last word was said.
     pub terminal: bool,
     pub failed: bool,
@@ -58,7 +62,9 @@ impl Answer {
             tongue: Tongue::new(dialect),
             scanner: Scanner::new(),
             document: Document::default(),
+            memo: Memo::default(),
             start: Start::default(),
+            is_repeating: false,
             terminal: false,
             failed: false,
             resumable: false,
@@ -110,15 +116,21 @@ impl Answer {
 }
 
 impl Events for Answer {
-    fn data(&mut self, bytes: &[u8]) {
+    fn data(&mut self, mut bytes: &[u8]) {
+        let is_first = self.start.length == 0;
         self.start.push(bytes);
-        if self.tongue.listens() {
-            self.scanner.read(bytes, &mut self.document);
+        if !self.tongue.listens() {
+            return;
         }
+        if is_first && self.is_repeating {
+            bytes = self.memo.skip(bytes, &mut self.scanner, &mut self.document);
+        }
+        self.scanner.read(bytes, &mut self.document);
     }
 
     fn event(&mut self, name: EventName) {
         self.seen.events += 1;
+        self.is_repeating = true;
         if self.start.is_done() {
             let meaning = self.tongue.done();
             self.take(meaning);

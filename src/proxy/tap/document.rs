@@ -100,7 +100,14 @@ pub(super) struct Document {
     pub model: Option<Box<str>>,
 }
 
-#[derive(Default)]
+/// What a document has said up to some byte; the rest is of the whole answer.
+#[derive(Clone, Copy)]
+pub(super) struct Mark {
+    facts: Facts,
+    choice: Choice,
+}
+
+#[derive(Clone, Copy, Default)]
 struct Choice {
     index: u64,
     finished: bool,
@@ -128,6 +135,15 @@ impl Choices {
 impl Document {
     pub fn restart(&mut self) {
         self.facts = Facts::default();
+    }
+
+    pub fn mark(&self) -> Mark {
+        Mark { facts: self.facts, choice: self.choice }
+    }
+
+    /// To where the same bytes led before.
+    pub fn go_back_to(&mut self, mark: Mark) {
+        Mark { facts: self.facts, choice: self.choice } = mark;
     }
 
     /// Anthropic tells tokens from and to the cache apart from the input, of which they are part.

@@ -41,6 +41,7 @@ pub(super) enum Value<'a> {
     Array,
 }
 
+#[derive(Clone, Copy)]
 pub(super) struct Scanner<P> {
     state: State,
     /// Where the next value stands.
