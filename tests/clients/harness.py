@@ -12,6 +12,8 @@ from collections import defaultdict
 
 # Longer than anything takes on a busy machine; what reaches it has failed.
 PATIENCE = 30
+REQUESTS = "pointsman_requests_total"
+TOKENS = "pointsman_gen_ai_tokens_total"
 
 CHECKS = defaultdict(list)
 
@@ -54,11 +56,18 @@ def wait_until(what, condition):
     raise AssertionError(f"{what}: not within {PATIENCE} s")
 
 
-class Proxy:
-    """Pointsman before a mock agent. Leaving the block stops all of it."""
+def one_version(version, address, path=None, **more):
+    """An agent of the configuration."""
+    agent = {"versions": {version: {"endpoints": [f"http://{address}"]}}, "stable": version, **more}
+    return agent | {"match": [{"path_prefix": path}]} if path else agent
 
-    def __init__(self, binary, directory):
+
+class Proxy:
+    """Pointsman before a mock agent and two servers that run already. Leaving the block stops it and the agent."""
+
+    def __init__(self, binary, directory, websockets, grpc_port):
         self.binary, self.directory = binary, directory
+        self.websockets, self.grpc_port = websockets, grpc_port
         # What it did that no client of one check sees.
         self.complaints = []
         self.stack = contextlib.ExitStack()
@@ -85,7 +94,9 @@ class Proxy:
             "state_dir": "none",
             "workers": 2,
             "agents": {
-                "chat": {"versions": {"1.4.2": {"endpoints": [f"http://{agent}"]}}, "stable": "1.4.2"},
+                "chat": one_version("1.4.2", agent),
+                "tunnel": one_version("2.0.0", f"127.0.0.1:{self.websockets.port}", path="/ws"),
+                "grpc": one_version("3.0.0", f"127.0.0.1:{self.grpc_port}", path="/test.Agent", protocol="http2"),
             },
         })
 
@@ -116,17 +127,17 @@ class Proxy:
             bad = [line for line in self.log().splitlines() if "panicked" in line or '"level":"ERROR"' in line]
             self.complaints += bad[:5]
 
-    def count(self, agent, **labels):
-        """Requests that ended, of the agent and these labels."""
+    def count(self, agent, metric=REQUESTS, **labels):
+        """A counter of the agent, over all series with these labels."""
         with urllib.request.urlopen(f"http://{self.admin}/metrics", timeout=PATIENCE) as answer:
             lines = answer.read().decode().splitlines()
         wanted = {f'{name}="{value}"' for name, value in {"agent": agent, **labels}.items()}
-        series = [line for line in lines if line.startswith("pointsman_requests_total{")]
+        series = [line for line in lines if line.startswith(f"{metric}{{")]
         return sum(float(line.split()[-1]) for line in series if all(pair in line for pair in wanted))
 
     @contextlib.contextmanager
     def counts(self, number, agent, **labels):
-        """That the block's requests add just so many."""
+        """That the block's requests add just so much."""
         before = self.count(agent, **labels)
         yield
         wait_until(f"{number} more of {agent} {labels}", lambda: self.count(agent, **labels) >= before + number)

@@ -7,6 +7,7 @@ ports of loopback, and sends each group's clients through. Says what failed and 
 another number of checks than it has here has failed. `tests/run clients` is the way to run it.
 """
 
+import contextlib
 import pathlib
 import sys
 import tempfile
@@ -17,10 +18,14 @@ sys.dont_write_bytecode = True
 
 from harness import CHECKS, Proxy
 import with_curl
+import with_grpc
+import with_h2load
+import with_httpx
 import with_openai
+import with_websockets
 
 # A check that is not found must not pass for one that passed.
-GROUPS = {"curl": 6, "openai": 6}
+GROUPS = {"curl": 12, "openai": 9, "httpx": 7, "h2load": 3, "websockets": 9, "grpc": 8}
 
 
 def main():
@@ -28,8 +33,12 @@ def main():
     unknown = [group for group in wanted if group not in GROUPS]
     if unknown:
         sys.exit(f"no such group: {', '.join(unknown)}; there are: {', '.join(GROUPS)}")
-    with tempfile.TemporaryDirectory(prefix="pointsman-clients-") as directory:
-        with Proxy(pathlib.Path(binary).resolve(), pathlib.Path(directory)) as proxy:
+    with contextlib.ExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="pointsman-clients-"))
+        websockets = stack.enter_context(with_websockets.Server())
+        grpc = stack.enter_context(with_grpc.server())
+        proxy = Proxy(pathlib.Path(binary).resolve(), pathlib.Path(directory), websockets, grpc)
+        with proxy:
             failed = [group for group in wanted or GROUPS if not passes(group, proxy)]
         failed += proxy.complaints
     if failed:

@@ -3,8 +3,9 @@
 import json
 import subprocess
 
-from harness import PATIENCE, check, digest, equal
+from harness import PATIENCE, TOKENS, check, digest, equal
 
+H2 = "--http2-prior-knowledge"
 BODY = json.dumps({"model": "m", "messages": [{"role": "user", "content": "three short words"}], "max_tokens": 20})
 STREAM = json.dumps({"model": "m", "stream": True, "max_tokens": 20})
 
@@ -47,6 +48,25 @@ def first_half(proxy, *arguments):
     equal(seen, b": mock\n\nevent: token\ndata: The\n\nevent: token\ndata:  points\n\n")
 
 
+def upload(proxy, *arguments):
+    words = proxy.directory / "words.json"
+    words.write_text(json.dumps({"messages": [{"content": "word " * 140_000}], "max_tokens": 1}))
+    _, body = curl(proxy, "/v1/chat/completions", "--json", f"@{words}", *arguments)
+    equal(json.loads(body)["usage"]["prompt_tokens"], 140_000)
+
+
+def kept(proxy, *arguments):
+    """Four transfers by one curl, and how many connections it made for them."""
+    each = ["-o", "/dev/null", "--write-out", "%{num_connects} %{http_code}\n"]
+    urls = [proxy.url + path for path in ["/sse?tokens=3", "/ndjson?tokens=3", "/healthz", "/"]]
+    first, *rest = urls
+    command = ["curl", "-sS", *arguments, *each, first]
+    for url in rest:
+        command += ["--next", "-sS", *arguments, *each, url]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)
+    equal(done.stdout, "1 200\n0 200\n0 200\n0 200\n")
+
+
 @check("curl")
 def h1_json(proxy):
     """a completion over HTTP/1.1"""
@@ -81,25 +101,49 @@ def h1_upload(proxy):
 
 
 @check("curl")
+def h1_messages(proxy):
+    """Anthropic's events have each byte, and their running counts of tokens are not added up"""
+    with proxy.counts(20, "chat", metric=TOKENS, gen_ai_token_type="output"):
+        head, body = curl(proxy, "/v1/messages", "-N", "--http1.1", "--json", STREAM)
+    equal(head["repr-digest"], digest(body))
+    assert body.endswith(b'data: {"type":"message_stop"}\n\n'), body
+
+
+@check("curl")
 def h1_kept(proxy):
     """one HTTP/1.1 connection takes one request after the other, also after a stream"""
     kept(proxy, "--http1.1")
 
 
-def upload(proxy, *arguments):
-    words = proxy.directory / "words.json"
-    words.write_text(json.dumps({"messages": [{"content": "word " * 140_000}], "max_tokens": 1}))
-    _, body = curl(proxy, "/v1/chat/completions", "--json", f"@{words}", *arguments)
-    equal(json.loads(body)["usage"]["prompt_tokens"], 140_000)
+@check("curl")
+def h2_json(proxy):
+    """a completion over HTTP/2"""
+    with proxy.counts(1, "chat", outcome="success"):
+        assert completion(proxy, H2)[""].startswith("HTTP/2 200")
 
 
-def kept(proxy, *arguments):
-    """Four transfers by one curl, and how many connections it made for them."""
-    each = ["-o", "/dev/null", "--write-out", "%{num_connects} %{http_code}\n"]
-    urls = [proxy.url + path for path in ["/sse?tokens=3", "/ndjson?tokens=3", "/healthz", "/"]]
-    first, *rest = urls
-    command = ["curl", "-sS", *arguments, *each, first]
-    for url in rest:
-        command += ["--next", "-sS", *arguments, *each, url]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)
-    equal(done.stdout, "1 200\n0 200\n0 200\n0 200\n")
+@check("curl")
+def h2_events(proxy):
+    """server-sent events over HTTP/2 have each byte"""
+    events(proxy, H2)
+
+
+@check("curl")
+def h2_unbuffered(proxy):
+    """over HTTP/2 events come as they are sent"""
+    with proxy.counts(1, "chat", outcome="client_cancel"):
+        first_half(proxy, H2)
+
+
+@check("curl")
+def h2_cut(proxy):
+    """a stream that breaks off is a reset stream over HTTP/2, behind all that came before, and is counted"""
+    with proxy.counts(1, "chat", outcome="truncated"):
+        _, body = curl(proxy, "/sse?tokens=4&fault=cut", H2, status=92)
+    assert body.startswith(b": mock\n\nevent: token\ndata: The\n\n"), body
+
+
+@check("curl")
+def h2_upload(proxy):
+    """a body of 700 kB arrives whole over HTTP/2"""
+    upload(proxy, H2)

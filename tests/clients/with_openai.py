@@ -2,9 +2,10 @@
 
 import asyncio
 
+import httpx
 import openai
 
-from harness import PATIENCE, check, equal, raises
+from harness import PATIENCE, TOKENS, check, equal, raises
 
 MESSAGES = [{"role": "user", "content": "three short words"}]
 SPOKEN = "The points are set, the train may pass."
@@ -44,6 +45,16 @@ def stream(proxy):
 
 
 @check("openai")
+def tokens(proxy):
+    """the tokens of a completion and of a stream are counted"""
+    told = {"stream_options": {"include_usage": True}}
+    with client(proxy) as c, proxy.counts(6, "chat", metric=TOKENS, gen_ai_token_type="input"):
+        with proxy.counts(16, "chat", metric=TOKENS, gen_ai_token_type="output"):
+            ask(c)
+            list(ask(c, stream=True, **told))
+
+
+@check("openai")
 def server_error(proxy):
     """the agent's own error and its status"""
     with client(proxy) as c, proxy.counts(1, "chat", outcome="server_error"):
@@ -53,8 +64,8 @@ def server_error(proxy):
 
 @check("openai")
 def error_in_stream(proxy):
-    """an error inside of a stream, after the tokens before it"""
-    with client(proxy) as c:
+    """an error inside of a stream, after the tokens before it, and it is counted"""
+    with client(proxy) as c, proxy.counts(1, "chat", outcome="stream_error"):
         error = raises(openai.APIError, lambda: listen(ask(c, stream=True, extra_query={"fault": "error"})))
     equal(error.code, "mock_failure")
 
@@ -68,15 +79,31 @@ def cut_stream(proxy):
 
 
 @check("openai")
+def unfinished_stream(proxy):
+    """a stream that ends properly but too early: the client may not see it, the proxy does"""
+    with client(proxy) as c, proxy.counts(1, "chat", outcome="truncated"):
+        text, reasons, _ = listen(ask(c, stream=True, extra_query={"fault": "end"}))
+    equal((text, reasons), (SPOKEN[: len("The points are set,")], []))
+
+
+@check("openai")
 def many_streams(proxy):
-    """100 streams at once are all whole"""
+    """50 streams at once are all whole"""
     async def all_at_once():
         async with client(proxy, openai.AsyncOpenAI) as c:
             async def one():
-                chunks = [chunk async for chunk in await ask(c, stream=True, max_tokens=40)]
+                chunks = [chunk async for chunk in await ask(c, stream=True, max_tokens=16)]
                 return "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
-            return await asyncio.gather(*(one() for _ in range(100)))
+            return await asyncio.gather(*(one() for _ in range(50)))
 
-    with proxy.counts(100, "chat", outcome="success"):
+    with proxy.counts(50, "chat", outcome="success"):
         spoken = asyncio.run(all_at_once())
-    equal(spoken, [SPOKEN * 5] * 100)
+    equal(spoken, [SPOKEN * 2] * 50)
+
+
+@check("openai")
+def over_http2(proxy):
+    """a stream over HTTP/2"""
+    with client(proxy, http_client=httpx.Client(http1=False, http2=True, trust_env=False)) as c:
+        text, reasons, _ = listen(ask(c, stream=True))
+    equal((text, reasons), (SPOKEN, ["length"]))
