@@ -80,8 +80,13 @@ pub(super) fn hand_over(
         Ok(()) => {
             tracing::info!(pid, "the process that has taken over serves; finishing what is in flight");
             systemd::notify(&format!("MAINPID={pid}"));
+            // It is ending already: the first signal asks for no more than that.
+            let mut signals = 0;
             // The session is held to the end: as long as it is open, there are two processes.
-            released.drain(&mut hurried);
+            released.drain(&mut |wait| {
+                signals += u32::from(events.stops_within(wait));
+                signals > 1
+            });
             Ok(None)
         }
         Err(error) => {
