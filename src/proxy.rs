@@ -2,16 +2,17 @@
 //!
 //! In reading order: [`listen`] accepts and hands each connection to the worker with the fewest;
 //! [`worker`] is one thread with its own runtime, pools and clock of idleness; [`connection`] drives
-//! one client connection, of HTTP/1.1 or HTTP/2; [`serve`] is one request, top-down, with [`read`] and [`send`]
-//! for its phases; [`upstream`] is an exchange with an endpoint, over HTTP/1.1 with [`encode`] and [`decode`] for
-//! what is said, or on a stream of HTTP/2; [`tap`] reads the answer as it passes, [`streamed`] is the tap within an
-//! exchange, and [`grpc`] reads how a call ended; [`tunnel`] is what an exchange becomes that has switched to
-//! another protocol.
+//! one client connection, of HTTP/1.1 or HTTP/2; [`serve`] is one request, top-down, with [`read`],
+//! [`conversation`] and [`send`] for its phases; [`upstream`] is an exchange with an endpoint, over HTTP/1.1 with
+//! [`encode`] and [`decode`] for what is said, or on a stream of HTTP/2; [`tap`] reads the answer as it passes,
+//! [`streamed`] is the tap within an exchange, and [`grpc`] reads how a call ended; [`tunnel`] is what an exchange
+//! becomes that has switched to another protocol.
 //!
 //! The rules of the hot path:
 //!
 //! - one snapshot of the table per request; nothing is looked up by name;
-//! - no lock, no cross-thread write: pools, buffers, timers and counters belong to the worker;
+//! - no lock, no cross-thread write: pools, buffers, timers and counters belong to the worker. Only
+//!   a request of a conversation looks into a table that is shared, under the lock of one of its 512 shards;
 //! - the upstream exchange is polled by the task of the client's connection, under HTTP/2 by that of the
 //!   stream, so an exchange is one task and a client that goes away drops both ends at once; an endpoint's HTTP/2
 //!   connection, which exchanges share, has a task of its own beside them;

@@ -235,6 +235,37 @@ fn under_upgrade_at_turn_a_response_in_flight_holds_and_the_next_turn_moves() {
     eventually("the next turn moves", || version(&app, 1) == "2.0.0");
 }
 
+#[test]
+fn keys_rotate_with_the_file() {
+    let (stable, canary) = (Endpoint::saying("old"), Endpoint::saying("new"));
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pointsman.yaml");
+    let write = |keys: &[&str], share: u32| {
+        let listed: Vec<_> = keys.iter().map(|id| format!("{{ id: {id}, secret: '{SECRET}{id}' }}")).collect();
+        let settings = format!("    conversations: {{ token: {{ header: x-pin }} }}\n{}", split(share));
+        let yaml = two_versions(&stable, &canary, &settings);
+        let (_, rest) = yaml.split_once("overrides:").unwrap();
+        let keys = listed.join(", ");
+        std::fs::write(&path, format!("{PORTS}pins:\n  keys: [{keys}]\noverrides:{rest}")).unwrap();
+    };
+    write(&["k1"], 100);
+    let app = App::watching(&path);
+    let reloads = || app.metric("pointsman_config_reloads_total{result=\"success\"}");
+    let next = |keys: &[&str]| {
+        let before = reloads();
+        write(keys, 0);
+        eventually("the new file is live", || reloads() > before);
+    };
+    let old = ask(&app, "u", "").header("x-pin").expect("a token").to_owned();
+    next(&["k2", "k1"]);
+    assert_eq!(ask(&app, "u", &format!("x-pin: {old}\r\n")).version(), "2.0.0", "the old key still verifies");
+    let new = ask(&app, "u", "").header("x-pin").expect("a token").to_owned();
+    next(&["k2"]);
+    assert_eq!(ask(&app, "u", &format!("x-pin: {old}\r\n")).version(), "1.0.0");
+    assert_eq!(tokens(&app, "unknown_key"), 1.0);
+    assert_eq!(ask(&app, "u", &format!("x-pin: {new}\r\n")).header("x-pin"), None, "the new one signed it");
+}
+
 fn signature(agent: &str, version: &str, ends_in: i64) -> String {
     let keys = KeyRing::new([("k1", SECRET)]).unwrap();
     let expires = i64::from(pin::second(std::time::SystemTime::now())) + ends_in;

@@ -28,8 +28,8 @@ impl Seat {
         let place = |id| pins.place(agent.environment(), agent.id(), id);
         let places: Vec<_> = agent.versions.iter().map(|version| place(&version.id)).collect();
         let is_open = |version: &Version| {
-            let is_barred = agent.barred.contains(&version.id);
-            !version.endpoints.is_empty() && !(is_barred && spec.evict_on_rollback)
+            let is_evicted = spec.evict_on_rollback && agent.barred.contains(&version.id);
+            !is_evicted && !version.endpoints.is_empty()
         };
         let grace = match spec.policy {
             PinPolicy::Pinned => None,

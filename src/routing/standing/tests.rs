@@ -5,6 +5,9 @@ use crate::routing::overrides::Grant;
 
 const NOW: Second = 1_800_000_000;
 
+/// Names and values of header fields.
+type Fields<'a> = &'a [(&'static str, &'a str)];
+
 struct Bench {
     known: Known,
     agent: Arc<Agent>,
@@ -37,7 +40,7 @@ impl Bench {
     }
 
     /// Version, reason and what is said of a request with these headers.
-    fn explained(&self, fields: &[(&'static str, &str)]) -> (String, &'static str, String) {
+    fn explained(&self, fields: Fields<'_>) -> (String, &'static str, String) {
         let headers: HeaderMap =
             fields.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
         let mut explanation = decide::explain(&self.agent, &head(&headers), 7);
@@ -53,7 +56,7 @@ fn an_override_comes_before_a_pin_and_a_pin_before_a_token() {
     let (stable_token, canary_token) = (bench.token(STABLE, NOW), bench.token(CANARY, NOW));
     let signature = bench.signature("1.6.0");
     let cookie = format!("a=b; pointsman-override={signature}");
-    let table: [(&[(&'static str, &str)], &str, &str); 8] = [
+    let table: [(Fields<'_>, &str, &str); 8] = [
         (&[], "1.4.2", "stable"),
         (&[("x-conversation-id", "new")], "1.4.2", "stable"),
         (&[("x-conversation-id", "a")], "1.5.0", "pin"),
@@ -77,7 +80,7 @@ fn an_override_comes_before_a_pin_and_a_pin_before_a_token() {
 fn what_is_no_good_is_ignored_and_said_so() {
     let bench = Bench::new();
     let (old, signature) = (bench.token(CANARY, NOW - 7200), bench.signature("1.6.0"));
-    let table: [(&[(&'static str, &str)], &str); 6] = [
+    let table: [(Fields<'_>, &str); 6] = [
         (&[("x-pin", "nonsense")], "its token is ignored: it is not of the form"),
         (&[("x-pin", &old)], "its token is ignored: it has expired"),
         (&[("x-pointsman-version", "1.6.0")], "its override is ignored: there is no x-pointsman-signature"),

@@ -7,6 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
 use crate::telemetry::commits::CommitFigures;
+use crate::telemetry::conversations::{IdFault, OverrideEnd, TokenEnd};
 use crate::telemetry::counters::{self, ErrorCode};
 use crate::telemetry::outside::QueryResult;
 use crate::telemetry::stats::{Exchange, Outcome, StatusClass, StreamEnd, Usage, VersionStats};
@@ -125,6 +126,13 @@ fn full() -> Rig {
     outside.checked(false);
     outside.queried(QueryResult::Empty);
     rig.metrics.set_outside(outside);
+    let events = vec![("made", 4), ("expired", 1)];
+    rig.metrics.set_pin_source(Box::new(move || PinFigures { pins: 3, max: 10, bytes: 1000, events: events.clone() }));
+    for worker in rig.proxy.iter() {
+        worker.conversations.token(TokenEnd::Forged);
+        worker.conversations.r#override(OverrideEnd::Unsigned);
+        worker.conversations.id(IdFault::TooLong);
+    }
     rig
 }
 
@@ -212,6 +220,14 @@ fn every_figure_is_shown_where_it_belongs() {
         (format!(r#"pointsman_health_check_success{{{canary},check="tcp",endpoint="http://a:1"}}"#), 0.0),
         (r#"pointsman_health_checks_total{result="failure"}"#.to_owned(), 1.0),
         (r#"pointsman_prometheus_queries_total{result="empty"}"#.to_owned(), 1.0),
+        ("pointsman_pins".to_owned(), 3.0),
+        ("pointsman_pins_limit".to_owned(), 10.0),
+        ("pointsman_pins_bytes".to_owned(), 1000.0),
+        (r#"pointsman_pin_events_total{event="made"}"#.to_owned(), 4.0),
+        (r#"pointsman_pin_tokens_total{result="forged"}"#.to_owned(), 2.0),
+        (r#"pointsman_pin_tokens_total{result="issued"}"#.to_owned(), 0.0),
+        (r#"pointsman_overrides_total{result="unsigned"}"#.to_owned(), 2.0),
+        (r#"pointsman_conversation_ids_missed_total{reason="too_long"}"#.to_owned(), 2.0),
         (format!(r#"pointsman_rollbacks_total{{{agent},cause="error_rate"}}"#), 2.0),
         (format!(r#"pointsman_conversations{{{agent},version="1.5.0"}}"#), 3.0),
         (format!(r#"pointsman_version_draining{{{agent},version="1.4.2",of="responses"}}"#), 1.0),
