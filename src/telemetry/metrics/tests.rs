@@ -120,7 +120,6 @@ fn full() -> Rig {
     rig.metrics.set_deployment_source(Box::new(|| vec![deployment("1.5.0")]));
     rig.metrics
         .set_conversation_source(Box::new(|| vec![conversations("1.4.2", Some((3, 1))), conversations("1.5.0", None)]));
-    rig.metrics.set_pin_source(Box::new(|| PinFigures { pins: 3, max: 10, bytes: 64, events: vec![("made", 3)] }));
     rig.metrics.set_access_log(Arc::default());
     let outside = Arc::new(OutsideCounters::default());
     outside.checked(false);
