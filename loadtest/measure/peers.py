@@ -52,7 +52,8 @@ def start_proxy(name, options, directory, children, words):
     if program is None:
         return None
     port, http2_port = free_port(), free_port()
-    words = words | {"DIR": directory, "PORT": port, "HTTP2_PORT": http2_port, "ADMIN_PORT": free_port()}
+    words = words | {"DIR": directory, "STATE_DIR": directory / f"{name}-state", "PORT": port,
+                     "HTTP2_PORT": http2_port, "ADMIN_PORT": free_port()}
     config, arguments = {
         "nginx": ("nginx.conf", ["-e", "stderr", "-c"]),
         "haproxy": ("haproxy.cfg", ["-db", "-f"]),

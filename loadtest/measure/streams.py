@@ -240,6 +240,7 @@ def hold(options, peer, streams, children, client):
     if said["failed"]:
         say(f"{peer.name}: {said['failed']} streams failed, such as: {said['failures']}")
     per_stream = "n/a: never all open" if held is None else f"{(held - memory) / streams / 1024:.1f} KiB"
-    cpu = (cpu_seconds(peer.process.pid) - cpu) * 1e3 / max(said["bytes"] / 1e6, 1e-6)
+    cpu = (cpu_seconds(peer.process.pid) - cpu) * 1e3
+    per_megabyte = f"{cpu / (said['bytes'] / 1e6):.1f} ms" if said["bytes"] else "n/a"
     return [f"{peer.name} {peer.version}", f"{said['most_open']:,}", f"{said['whole']:,}", f"{said['failed']:,}",
-            f"{memory / 2**20:.1f} MiB", per_stream, f"{cpu:.1f} ms"]
+            f"{memory / 2**20:.1f} MiB", per_stream, per_megabyte]

@@ -72,13 +72,12 @@ impl Client {
         self.make_ready().await?;
         let body = json!({ "model": model, "stream": true, "messages": [{ "role": "user", "content": "Which way?" }] });
         let request = Request::post(format!("http://{}{path}", self.address))
-            .header("host", self.address.to_string())
             .header("content-type", "application/json")
             .header("x-user-id", model)
             .body(Full::from(body.to_string()))?;
         let begin = Instant::now();
         let response = match &mut self.connection {
-            Connection::Own(connection) => connection.send_request(to_origin_form(request)?).await,
+            Connection::Own(connection) => connection.send_request(in_http1_form(request)?).await,
             Connection::Shared(connection) => connection.send_request(request).await,
             Connection::None => bail!("there is no connection"),
         };
@@ -110,11 +109,12 @@ async fn connect(address: SocketAddr) -> anyhow::Result<TcpStream> {
     Ok(stream)
 }
 
-/// HTTP/1.1 has the host in its field, not in the request line.
-fn to_origin_form<T>(mut request: Request<T>) -> anyhow::Result<Request<T>> {
-    if let Some(path) = request.uri().path_and_query().cloned() {
-        *request.uri_mut() = path.as_str().parse()?;
-    }
+/// HTTP/1.1 has the host in a field, not in the request line; HTTP/2 must not have both.
+fn in_http1_form<T>(mut request: Request<T>) -> anyhow::Result<Request<T>> {
+    let uri = std::mem::take(request.uri_mut()).into_parts();
+    let host = uri.authority.context("no authority")?;
+    request.headers_mut().insert("host", host.as_str().parse()?);
+    *request.uri_mut() = uri.path_and_query.context("no path")?.into();
     Ok(request)
 }
 
