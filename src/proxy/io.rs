@@ -8,7 +8,6 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-
 /// An endpoint's socket.
 pub(super) enum UpstreamStream {
     Tcp(TcpStream),

@@ -24,10 +24,7 @@ use crate::routing::spec::Protocol;
 use crate::routing::table::{Head, Reason};
 
 /// Answers one request. Never fails: what goes wrong becomes an answer of our own.
-pub(super) async fn serve(
-    conn: Rc<ClientConn>,
-    request: Request<ClientBody>,
-) -> Response<ResponseBody> {
+pub(super) async fn serve(conn: Rc<ClientConn>, request: Request<ClientBody>) -> Response<ResponseBody> {
     let snapshot = conn.worker.snapshot();
     let busy = Busy::new(&conn, &snapshot.options);
     match exchange(busy, snapshot, request).await {

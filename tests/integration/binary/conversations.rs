@@ -95,7 +95,10 @@ fn ctl_moves_conversations_and_shows_where_they_are() {
 
     let create = ["migrate", "create", "bot", "--from", "1.0.0", "--to", "2.0.0"];
     let dry = ctl(&proxy, &[&create[..], &["--share", "10%", "--every", "1m", "--dry-run"]].concat());
-    assert!(dry.contains("would: 20 conversations move from 1.0.0 to 2.0.0") && dry.contains("would end about"), "{dry}");
+    assert!(
+        dry.contains("would: 20 conversations move from 1.0.0 to 2.0.0") && dry.contains("would end about"),
+        "{dry}"
+    );
     assert_eq!(ctl(&proxy, &["migrate", "list", "bot"]), "no migrations\n");
 
     let json = ctl(&proxy, &[&create[..], &["--per-second", "1", "--reason", "slowly", "--json"]].concat());

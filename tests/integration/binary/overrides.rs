@@ -20,10 +20,7 @@ fn what_is_signed_is_honoured_by_file_and_by_environment() {
     ));
     let proxy = Proxy::with_file(&file.path);
     let ask = |fields: &str| {
-        Wire::connect(proxy.proxy)
-            .ask(&format!("GET / HTTP/1.1\r\nhost: a.test\r\n{fields}\r\n"))
-            .version()
-            .to_owned()
+        Wire::connect(proxy.proxy).ask(&format!("GET / HTTP/1.1\r\nhost: a.test\r\n{fields}\r\n")).version().to_owned()
     };
     assert_eq!(ask(""), "1.0.0");
     let mut by_environment = command(&["override", "sign", "--agent=*", "--version=2.0.0", "--key-id=old"]);
