@@ -46,8 +46,8 @@ fn agent(n: usize) -> DesiredAgent {
         rules: vec![],
         split: None,
         exchange: ExchangeSpec::default(),
-        streams: StreamSpec::default(),
         conversations: None,
+        streams: StreamSpec::default(),
     };
     let weight = Weight::new(5_000).expect("a share");
     let canary = CanaryShare { version: VersionId::new("1.5.0"), weight, audience: Audience::default() };

@@ -1,6 +1,7 @@
 //! The only wiring: threads, sockets, reload, stop.
 //!
-//! Threads: `worker-N` and `acceptor` (data plane), `control` (reconciler, keeper of conversations, admin side, reload), `store` (commits).
+//! Threads: `worker-N` and `acceptor` (data plane), `control` (reconciler, keeper of conversations, admin side, reload),
+//! `store` (commits).
 //! The data plane is stopped first and the control plane last, so that probes answer and figures can be
 //! scraped while exchanges drain.
 
@@ -252,8 +253,9 @@ fn start_control_plane(
             }
         };
         let admin = admin::serve(admin_socket, admin::router(state), stopped.clone());
-        let (reconciler, keeper) = (reconciler.run(stopped.clone()), keeper.run(stopped.clone()));
-        let ((), (), (), origin) = tokio::join!(reconciler, keeper, admin, reloader.run(stopped.clone()));
+        let reload = reloader.run(stopped.clone());
+        let ((), (), (), origin) =
+            tokio::join!(reconciler.run(stopped.clone()), keeper.run(stopped.clone()), admin, reload);
         Some(origin)
     };
     let thread = std::thread::Builder::new().name("control".into()).spawn(move || runtime.block_on(work))?;

@@ -13,9 +13,9 @@
 //! - one snapshot of the table per request; nothing is looked up by name;
 //! - no lock, no cross-thread write: pools, buffers, timers and counters belong to the worker. Only
 //!   a request of a conversation looks into a table that is shared, under the lock of one of its 512 shards;
-//! - the upstream exchange is polled by the task of the client's connection, under HTTP/2 by that of the
-//!   stream, so an exchange is one task and a client that goes away drops both ends at once; an endpoint's HTTP/2
-//!   connection, which exchanges share, has a task of its own beside them;
+//! - the upstream connection is polled by the task of the client's connection, under HTTP/2 by that of the
+//!   stream, so an exchange is one task and a client that goes away drops both ends at once; only HTTP/2 to
+//!   endpoints, whose connections are shared, has tasks of its own;
 //! - no timer is armed per request: a connection has one, which looks at the deadline when it fires.
 //!
 //! The proxy reads the table and writes the counters. It knows nothing of the control plane.
@@ -23,6 +23,7 @@
 mod balance;
 mod body;
 mod chunked;
+mod client_body;
 mod connection;
 mod conversation;
 mod decode;

@@ -30,7 +30,7 @@ use hops::Hops;
 /// How long a file must rest that nobody closed.
 pub const QUIET: Duration = Duration::from_millis(15);
 /// The same for what cannot be a whole file: a writer may be slow between emptying and filling it.
-pub const QUIET_BROKEN: Duration = Duration::from_millis(250);
+pub const QUIET_BROKEN: Duration = Duration::from_secs(1);
 /// A file that never rests is read as it is after this.
 pub const PATIENCE: Duration = Duration::from_millis(500);
 /// For file systems without events.

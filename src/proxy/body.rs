@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::request;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::Sleep;
 
+use super::client_body::{ClientBody, ClientBroken};
 use super::connection::ClientConn;
 use super::conversation;
 use super::encode::RequestFraming;
@@ -28,7 +28,7 @@ pub(super) enum BodyError {
     #[error("the request body is larger than the agent's max_request_body")]
     TooLarge,
     #[error("the client's body broke off: {0}")]
-    Client(hyper::Error),
+    Client(ClientBroken),
     #[error("the endpoint's body broke off: {0}")]
     Upstream(Broken),
     #[error("the body stood still for longer than the idle time-out")]
@@ -51,7 +51,7 @@ struct Upload {
     conn: Rc<ClientConn>,
     /// Frames that were read before the decision, because the key was looked for in them.
     read_ahead: VecDeque<Bytes>,
-    rest: Incoming,
+    rest: ClientBody,
     left_bytes: u64,
     /// What has been sent, to be sent again if need be; `None` once it is too much, or was never wanted.
     sent: Option<Sent>,
@@ -67,8 +67,8 @@ struct Sent {
 }
 
 impl RequestBody {
-    pub fn new(conn: &Rc<ClientConn>, rest: Incoming, read_ahead: VecDeque<Bytes>, max_bytes: u64) -> Self {
-        if rest.is_end_stream() && read_ahead.is_empty() {
+    pub fn new(conn: &Rc<ClientConn>, rest: ClientBody, read_ahead: VecDeque<Bytes>, max_bytes: u64) -> Self {
+        if rest.has_ended() && read_ahead.is_empty() {
             return Self(None);
         }
         let conn = conn.clone();
@@ -81,7 +81,7 @@ impl RequestBody {
 
     /// Whether nothing more will come, as far as that can be told without waiting.
     pub fn has_ended(&self) -> bool {
-        self.0.as_ref().is_none_or(|upload| upload.read_ahead.is_empty() && upload.rest.is_end_stream())
+        self.0.as_ref().is_none_or(|upload| upload.read_ahead.is_empty() && upload.rest.has_ended())
     }
 
     /// How its end is told to the endpoint.
@@ -157,8 +157,8 @@ impl Upload {
         Poll::Ready(Some(Ok(frame)))
     }
 
-    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = poll_client(&mut self.rest, &self.conn, cx);
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ClientBroken>>> {
+        let polled = self.rest.poll_frame(cx);
         self.conn.awaits_client.set(polled.is_pending());
         polled
     }
@@ -178,23 +178,7 @@ impl Upload {
     /// How long it is, where the client has said so.
     fn length(&self) -> Option<u64> {
         let ahead: u64 = self.read_ahead.iter().map(|bytes| bytes.len() as u64).sum();
-        self.rest.size_hint().exact().map(|rest| ahead + rest)
-    }
-}
-
-/// The next frame of a client's body.
-///
-/// What broke off must never look whole, or be answered: of an HTTP/2 stream that its client has reset nothing more
-/// comes, and hyper ends its exchange when it has seen this pending. Some resets it takes for the body's end.
-pub(super) fn poll_client(
-    body: &mut Incoming,
-    conn: &ClientConn,
-    cx: &mut Context<'_>,
-) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-    match Pin::new(&mut *body).poll_frame(cx) {
-        Poll::Ready(Some(Err(_))) if conn.http2 => Poll::Pending,
-        Poll::Ready(None) if conn.http2 && !body.is_end_stream() => Poll::Pending,
-        polled => polled,
+        self.rest.length().map(|rest| ahead + rest)
     }
 }
 
@@ -306,6 +290,13 @@ impl Relay {
         if let Some(lease) = self.lease.take() {
             lease.give_back(now);
         }
+    }
+}
+
+impl ResponseBody {
+    /// Whether it is an answer of our own, beside which nothing of the request is sent on.
+    pub fn is_own(&self) -> bool {
+        matches!(self, Self::Own { .. })
     }
 }
 

@@ -29,7 +29,7 @@ use super::worker::{ProxyOptions, Worker};
 use crate::routing::ids::EnvironmentId;
 use crate::telemetry::counters::ErrorCode;
 
-pub(super) use http1::Http1;
+pub(super) use http1::{Date, Wire};
 pub(super) use opening::Opened;
 use opening::Opening;
 

@@ -190,7 +190,7 @@ impl Fields {
 }
 
 /// Digits and nothing else; no sign, unlike the standard library.
-fn number(digits: &[u8]) -> Option<u64> {
+pub(super) fn number(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }

@@ -103,9 +103,6 @@ impl RequestHead<'_> {
             // Of this hop, and so named as such; it says the same of the next.
             out.extend_from_slice(b"te: trailers\r\nconnection: te\r\n");
         }
-        if let Some(version) = self.version {
-            write_field(out, &VERSION_HEADER, version);
-        }
         match self.framing {
             RequestFraming::None => {}
             RequestFraming::Length(length) => {
@@ -122,7 +119,7 @@ impl RequestHead<'_> {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// The same for HTTP/2, where the host is `:authority` and the framing frames itself.
+    /// The same for HTTP/2, where the host is `:authority`, the framing frames itself, and no protocol is switched.
     pub fn to_http2(&self) -> Request<()> {
         let headers = &self.parts.headers;
         let mut request = Request::new(());
@@ -133,9 +130,6 @@ impl RequestHead<'_> {
         self.forwarded.append(fields, self.client_host, seen.relayed.then_some(headers));
         if let RequestFraming::Length(length) = self.framing {
             fields.insert(CONTENT_LENGTH, length.into());
-        }
-        if let Some(version) = self.version {
-            fields.insert(VERSION_HEADER, version.clone());
         }
         // Of this hop too, but the one word of it that HTTP/2 allows says the same of the next.
         if seen.trailers {
@@ -163,6 +157,9 @@ impl RequestHead<'_> {
                 continue;
             }
             out.put(name, value);
+        }
+        if let Some(version) = self.version {
+            out.put(&VERSION_HEADER, version);
         }
         seen
     }

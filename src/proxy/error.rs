@@ -7,7 +7,6 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
 
-use super::connection::ClientConn;
 use crate::telemetry::counters::ErrorCode;
 use crate::telemetry::stats::Outcome;
 
@@ -60,7 +59,7 @@ fn json_body(code: ErrorCode, message: &str) -> Bytes {
     text.into()
 }
 
-/// A whole HTTP/1.1 message, for where hyper is out of the way. Closes the connection.
+/// A whole HTTP/1.1 message, for a request whose head cannot be read. Closes the connection.
 pub(super) fn raw_reply(code: ErrorCode, message: &str) -> Vec<u8> {
     let fault = Fault::new(code, message.to_owned());
     let (status, body) = (fault.status(), fault.body());
@@ -73,21 +72,4 @@ pub(super) fn raw_reply(code: ErrorCode, message: &str) -> Vec<u8> {
     let mut reply = head.into_bytes();
     reply.extend_from_slice(&body);
     reply
-}
-
-/// hyper answers a head that it cannot read by itself, with an empty body. Gives that reply our
-/// body; `None` if `buf` is something else. Counts it, since no exchange will.
-pub(super) fn rewrite_automatic_reply(buf: &[u8], conn: &ClientConn) -> Option<Vec<u8>> {
-    let status = buf.strip_prefix(b"HTTP/1.1 ")?.get(..3)?;
-    if !buf.ends_with(b"\r\n\r\n") {
-        return None;
-    }
-    let (code, message) = match status {
-        b"400" => (ErrorCode::BadRequest, "the request is not valid HTTP/1.1"),
-        b"414" => (ErrorCode::UriTooLong, "the request target is too long"),
-        b"431" => (ErrorCode::HeadTooLarge, "the request head is larger, or has more fields, than this proxy accepts"),
-        _ => return None,
-    };
-    conn.worker.counters().error(code);
-    Some(raw_reply(code, message))
 }

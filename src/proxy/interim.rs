@@ -1,8 +1,7 @@
 //! Interim (1xx) answers on their way to the client (RFC 9110 §15.2).
 //!
-//! hyper's server cannot send them, so they are written as bytes by the client's socket, which it
-//! flushes after every poll of the exchange. `100 Continue` is different: it opens the request body,
-//! and hyper sends the client's own `100` when that body is first read.
+//! The connection's task writes them after every poll of the exchange. `100 Continue` is different: it opens the
+//! request body, and the client gets its own `100` when that body is first read.
 
 use std::cell::RefCell;
 
@@ -22,6 +21,11 @@ impl Interim {
     pub fn take(&self) -> Option<Vec<u8>> {
         let waiting = self.0.take();
         (!waiting.is_empty()).then_some(waiting)
+    }
+
+    /// Asks the client for its body.
+    pub fn go_on(&self) {
+        self.0.borrow_mut().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
     }
 
     pub fn push(&self, status: StatusCode, headers: &HeaderMap) {

@@ -1,133 +1,13 @@
-//! The sockets: the client's as hyper sees it, with what the proxy has to notice as bytes pass, and the endpoint's.
+//! An endpoint's socket.
 
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::connection::{Http1, Opened};
-use super::error::rewrite_automatic_reply;
-
-/// A client's socket, as HTTP/1.1 is spoken on it. Tells its connection when a head begins, and gives hyper's own bare replies
-/// to unreadable requests the JSON body that every other error has.
-pub(super) struct ClientIo {
-    stream: Opened,
-    http1: Rc<Http1>,
-    /// Bytes of our own that go out before hyper's: interim answers, or a rewritten reply.
-    ahead: Vec<u8>,
-}
-
-impl ClientIo {
-    pub(super) fn new(stream: Opened, http1: Rc<Http1>) -> Self {
-        Self { stream, http1, ahead: Vec::new() }
-    }
-
-    pub(super) fn stream(&self) -> &TcpStream {
-        &self.stream.stream
-    }
-
-    /// A write of hyper's.
-    fn poll_stream(
-        &mut self,
-        write: impl FnOnce(Pin<&mut Opened>) -> Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<usize>> {
-        let written = write(Pin::new(&mut self.stream));
-        if written.is_pending() {
-            self.http1.flush_pending();
-        }
-        written
-    }
-
-    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
-            if self.ahead.is_empty() {
-                // Only now: what waits elsewhere is bounded there.
-                let Some(interim) = self.http1.conn.interim.take() else { return Poll::Ready(Ok(())) };
-                self.ahead = interim;
-            }
-            let written = std::task::ready!(Pin::new(&mut self.stream).poll_write(cx, &self.ahead))?;
-            self.ahead.drain(..written);
-        }
-    }
-}
-
-impl AsyncRead for ClientIo {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let result = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if result.is_ready() && buf.filled().len() > before {
-            self.http1.bytes_arrived();
-        }
-        result
-    }
-}
-
-impl AsyncWrite for ClientIo {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        // Outside an exchange hyper writes nothing but its automatic reply to a head that it cannot read.
-        if !self.http1.may_be_response()
-            && self.ahead.is_empty()
-            && let Some(reply) = rewrite_automatic_reply(buf, &self.http1.conn)
-        {
-            self.ahead = reply;
-            let _ = self.poll_ahead(cx)?;
-            return Poll::Ready(Ok(buf.len()));
-        }
-        std::task::ready!(self.poll_ahead(cx))?;
-        self.poll_stream(|stream| stream.poll_write(cx, buf))
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        if !self.http1.may_be_response() {
-            let first = bufs.iter().find(|b| !b.is_empty()).map_or(&[][..], |b| b);
-            return self.poll_write(cx, first);
-        }
-        std::task::ready!(self.poll_ahead(cx))?;
-        self.poll_stream(|stream| match bufs {
-            [only] => stream.poll_write(cx, only),
-            _ => match joined(bufs, &mut [0; JOIN_BYTES]) {
-                Some(bytes) => stream.poll_write(cx, bytes),
-                None => stream.poll_write_vectored(cx, bufs),
-            },
-        })
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        std::task::ready!(self.poll_ahead(cx))?;
-        self.http1.flushed();
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        std::task::ready!(self.poll_ahead(cx))?;
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-/// Below this, copying costs less than what the kernel takes to walk a vector.
-const JOIN_BYTES: usize = 512;
-
-/// The buffers as one, where they are little together.
-fn joined<'a>(bufs: &[io::IoSlice<'_>], scratch: &'a mut [u8; JOIN_BYTES]) -> Option<&'a [u8]> {
-    let mut used = 0;
-    for buf in bufs {
-        scratch.get_mut(used..used + buf.len())?.copy_from_slice(buf);
-        used += buf.len();
-    }
-    Some(&scratch[..used])
-}
 
 /// An endpoint's socket.
 pub(super) enum UpstreamStream {

@@ -12,9 +12,8 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{Method, Uri, Version, request};
-use hyper::body::Incoming;
 
-use super::body::poll_client;
+use super::client_body::ClientBody;
 use super::connection::ClientConn;
 use super::error::Fault;
 use crate::routing::key;
@@ -134,7 +133,7 @@ pub(super) fn body_too_late() -> Fault {
     Fault::new(ErrorCode::BodyTimeout, "the request body did not arrive in time")
 }
 
-/// Zero where none is declared; hyper has refused what is no number.
+/// Zero where none is declared; what is no number has been refused.
 pub(super) fn declared_length(parts: &request::Parts) -> u64 {
     let length = parts.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     length.and_then(|text| text.parse().ok()).unwrap_or(0)
@@ -165,14 +164,14 @@ pub(super) fn is_json(content_type: &[u8]) -> bool {
 /// Reads the body for its key, up to the limit; what was read goes on with the rest. A body that is
 /// larger, or no JSON, has no key.
 pub(super) async fn read_json(
-    body: &mut Incoming,
+    body: &mut ClientBody,
     read_ahead: &mut VecDeque<Bytes>,
     limit_bytes: usize,
     conn: &ClientConn,
 ) -> Result<Option<serde_json::Value>, Fault> {
     let mut read_bytes = 0;
     loop {
-        let frame = poll_fn(|cx| match poll_client(body, conn, cx) {
+        let frame = poll_fn(|cx| match body.poll_frame(cx) {
             Poll::Pending if conn.take_expired() => Poll::Ready(Err(body_too_late())),
             Poll::Pending => Poll::Pending,
             Poll::Ready(frame) => Poll::Ready(Ok(frame)),

@@ -107,7 +107,7 @@ pub(super) async fn send(
         upstream.begin(&head, !body.is_empty(), parts.method == Method::HEAD, probe);
         let unsent = match until_head(&conn, &mut lease, &mut body, forward_interim).await {
             Ok(head) => {
-                check_switch(&head, offer.as_ref(), lease.upstream())?;
+                check_switch(&head, offer.as_ref(), lease.upstream_ref())?;
                 return Ok(Answer { head, lease, request: body });
             }
             Err(unsent) => unsent,
@@ -254,14 +254,14 @@ async fn until_head(
 }
 
 /// An endpoint may switch to what was offered, once it has the whole request.
-fn check_switch(head: &Head, offer: Option<&HeaderValue>, upstream: &mut Upstream) -> Result<(), Fault> {
+fn check_switch(head: &Head, offer: Option<&HeaderValue>, upstream: &Upstream) -> Result<(), Fault> {
     if head.status != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(());
     }
     let wrong = match (offer, &head.upgrade) {
         (None, _) => "the agent switched protocols without being asked to",
         (Some(offer), Some(chosen)) if tunnel::is_offered(offer, chosen) => {
-            if upstream.switched().is_some_and(|connection| connection.has_sent_all()) {
+            if upstream.has_sent_all() {
                 return Ok(());
             }
             "the agent switched protocols before it had the whole request"

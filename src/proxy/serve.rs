@@ -1,16 +1,14 @@
 //! One request, top-down: read, match, key, pin, decide, send, respond. The record is written by drop.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::Instant;
 
 use http::header::{CONNECTION, HeaderValue, UPGRADE};
 use http::{Method, Request, Response, StatusCode, Version, request};
-use http_body::Body;
-use hyper::body::Incoming;
 
 use super::body::{Relay, RequestBody, ResponseBody};
+use super::client_body::ClientBody;
 use super::connection::ClientConn;
 use super::conversation;
 use super::error::Fault;
@@ -28,23 +26,17 @@ use crate::routing::table::{Head, Reason};
 /// Answers one request. Never fails: what goes wrong becomes an answer of our own.
 pub(super) async fn serve(
     conn: Rc<ClientConn>,
-    request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, Infallible> {
+    request: Request<ClientBody>,
+) -> Response<ResponseBody> {
     let snapshot = conn.worker.snapshot();
     let busy = Busy::new(&conn, &snapshot.options);
-    let version = request.version();
-    let mut response = match exchange(busy, snapshot, request).await {
+    match exchange(busy, snapshot, request).await {
         Ok(response) => response,
         Err(refusal) => {
             conn.worker.counters().error(refusal.fault.code);
             refusal.response()
         }
-    };
-    let last = conn.worker.shared.is_leaving() && version < Version::HTTP_2;
-    if last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    Ok(response)
 }
 
 /// An answer of our own on its way.
@@ -73,7 +65,7 @@ impl Refusal {
 async fn exchange(
     busy: Busy,
     snapshot: Rc<Snapshot>,
-    request: Request<Incoming>,
+    request: Request<ClientBody>,
 ) -> Result<Response<ResponseBody>, Refusal> {
     let conn = busy.conn.clone();
     let (mut parts, body) = request.into_parts();
@@ -89,7 +81,7 @@ async fn exchange(
         Err(fault) => return Err(refuse(fault, busy, &parts, &Host::new(None))),
     };
 
-    let has_body = !body.is_end_stream();
+    let has_body = !body.has_ended();
     if has_body && let Some(fault) = read::unknown_coding(&parts) {
         return Err(refuse(fault, busy, &parts, &host));
     }
@@ -129,10 +121,10 @@ async fn exchange(
     let turn = standing.settle(&conn, agent, &mut decision);
     conversation::strip(&mut parts.headers, &snapshot, agent);
     let mut record = Record::new(busy, snapshot.clone(), agent_index, decision);
+    record.turn = turn;
     if limits.protocol == Protocol::Http2 {
         record.call = grpc::Call::of(&parts.headers);
     }
-    record.turn = turn;
     if snapshot.options.access_log.is_some() {
         record.log = Some(read::log_head(&parts, &host, &conn));
     }
@@ -159,7 +151,7 @@ fn refuse(fault: Fault, busy: Busy, parts: &request::Parts, host: &Host) -> Refu
 }
 
 fn respond(answer: Answer, mut record: Record, method: &Method, version_header: bool) -> Response<ResponseBody> {
-    let Answer { head, lease, request } = answer;
+    let Answer { head, mut lease, request } = answer;
     let now = Instant::now();
     record.head(head.status.as_u16(), now);
     record.fields(&head.headers);
@@ -170,7 +162,8 @@ fn respond(answer: Answer, mut record: Record, method: &Method, version_header: 
     if version_header {
         headers.append(VERSION_HEADER, record.version().header.clone());
     }
-    let body = if let Some(protocol) = head.upgrade.filter(|_| head.status == StatusCode::SWITCHING_PROTOCOLS) {
+    let upgrade = head.upgrade.filter(|_| head.status == StatusCode::SWITCHING_PROTOCOLS);
+    let body = if let (Some(protocol), Some(_)) = (upgrade, lease.upstream().http1()) {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, protocol);
         let conn = record.conn().clone();

@@ -22,10 +22,9 @@ use std::time::Instant;
 use bytes::{Buf, Bytes};
 use http::header::{CONNECTION, HeaderValue, UPGRADE};
 use http::{Version, request};
-use hyper::upgrade::OnUpgrade;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 
-use super::io::ClientIo;
 use super::outcome::Record;
 use super::pool::Lease;
 use super::upstream::Http1;
@@ -36,8 +35,7 @@ const OBSOLETE: &[u8] = b"h2c";
 
 /// What the client offers to switch to, as it is passed on; `None`: it does not ask for it.
 pub(super) fn offer(parts: &request::Parts) -> Option<HeaderValue> {
-    // hyper's note of an Upgrade field costs no look-up where there is none.
-    parts.extensions.get::<OnUpgrade>()?;
+    parts.headers.get(UPGRADE)?;
     let mut options = parts.headers.get_all(CONNECTION).iter().flat_map(tokens);
     if parts.version != Version::HTTP_11 || !options.any(|option| option.eq_ignore_ascii_case(b"upgrade")) {
         return None;
@@ -71,7 +69,7 @@ pub(super) struct Tunnel {
 impl Tunnel {
     pub fn new(mut lease: Lease, record: Record) -> Box<Self> {
         // What the endpoint has sent after its `101`.
-        let early = lease.upstream().switched().map(Http1::take_input).unwrap_or_default();
+        let early = lease.upstream().http1().map(Http1::take_input).unwrap_or_default();
         Box::new(Self { lease, record, up: Way::default(), down: Way::of(early), answered: true })
     }
 
@@ -82,10 +80,10 @@ impl Tunnel {
     }
 
     /// Moves bytes both ways until the tunnel has ended.
-    pub fn poll(&mut self, cx: &mut Context<'_>, client: &mut ClientIo) -> Poll<()> {
+    pub fn poll(&mut self, cx: &mut Context<'_>, client: &mut TcpStream) -> Poll<()> {
         let conn = self.record.conn().clone();
-        let Some(endpoint) = self.lease.upstream().switched() else { return Poll::Ready(()) };
-        let endpoint = endpoint.stream();
+        // Only a connection of HTTP/1.1 becomes one.
+        let Some(endpoint) = self.lease.upstream().http1().map(Http1::stream) else { return Poll::Ready(()) };
         let mut scratch = conn.worker.scratch.buffer();
         let mut up = self.up.poll(cx, client, endpoint, &mut scratch);
         let down = self.down.poll(cx, endpoint, client, &mut scratch);

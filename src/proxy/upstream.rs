@@ -24,7 +24,7 @@ mod http2;
 mod keepalive;
 
 pub(super) use connections::Connections;
-pub(super) use http1::{Http1, Scratch};
+pub(super) use http1::{DIRECT_BYTES, DIRECT_FROM_BYTES, Http1, Scratch};
 pub(super) use http2::Http2;
 
 pub(super) enum Upstream {
@@ -149,8 +149,16 @@ impl Upstream {
         matches!(self, Self::Http2(_))
     }
 
-    /// The connection itself, once it has no messages any more; a stream of HTTP/2 never switches.
-    pub fn switched(&mut self) -> Option<&mut Http1> {
+    /// All of the request is with the kernel, or with the connection's task.
+    pub fn has_sent_all(&self) -> bool {
+        match self {
+            Self::Http1(upstream) => upstream.has_sent_all(),
+            Self::Http2(upstream) => upstream.has_sent_all(),
+        }
+    }
+
+    /// What may become a tunnel: a connection of its own.
+    pub fn http1(&mut self) -> Option<&mut Http1> {
         match self {
             Self::Http1(upstream) => Some(upstream),
             Self::Http2(_) => None,

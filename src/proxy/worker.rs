@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, Cache};
 use tokio::sync::{Notify, mpsc, watch};
 
-use super::connection::{self, Client};
+use super::connection::{self, Client, Date};
 use super::pool::Pools;
 use super::upstream::Scratch;
 use crate::random;
@@ -111,6 +111,7 @@ pub(super) struct Worker {
     pub shared: Arc<Shared>,
     pub pools: Pools,
     pub scratch: Scratch,
+    pub date: Date,
     caches: RefCell<Caches>,
     random: Cell<u64>,
     connections: RefCell<HashMap<u64, Rc<Client>>>,
@@ -135,6 +136,7 @@ impl Worker {
             shared,
             pools: Pools::default(),
             scratch: Scratch::default(),
+            date: Date::default(),
             caches: RefCell::new(caches),
             random: Cell::new(seed()),
             connections: RefCell::default(),

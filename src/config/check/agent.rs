@@ -49,9 +49,9 @@ pub(super) fn check(
     let deployment =
         deployment.map(|d| deployment::check(d, &id, environment, &versions, stable.as_ref(), &health, scope));
     let (deployment, share) = deployment.unzip();
+    let streams = streams::streams(agent.streams.unwrap_or_default(), prices, scope);
     let protocol = agent.protocol.map(|Text(protocol)| protocol);
     let exchange = exchange(protocol, agent.host, agent.timeouts.unwrap_or_default(), agent.max_request_body, scope);
-    let streams = streams::streams(agent.streams.unwrap_or_default(), prices, scope);
     let spec = AgentSpec {
         id,
         environment: agent.environment.map_or_else(|| EnvironmentId::new(DEFAULT_ENVIRONMENT), |Text(e)| e),

@@ -36,7 +36,7 @@ pub enum StartError {
     Store(#[from] StoreError),
 }
 
-/// What the proxy has in use already, where an instance takes its state up again.
+/// What is in use already, and is to be gone on from.
 pub struct Live {
     pub table: SharedTable,
     pub pins: SharedPins,
@@ -48,7 +48,7 @@ impl Control {
         Self::start_at(None, intent, registry, Moment::now())
     }
 
-    /// The same, in the place of what is in use, if there is something.
+    /// The same, in the place of what is in use, if there is any.
     pub fn start_on(
         live: Option<Live>,
         intent: Intent,
@@ -84,7 +84,7 @@ impl Control {
         Self::open_on(None, intent, registry, store, figures)
     }
 
-    /// The same, in the place of what is in use, if there is something.
+    /// The same, in the place of what is in use, if there is any.
     pub fn open_on(
         live: Option<Live>,
         intent: Intent,
@@ -147,11 +147,12 @@ impl TakenUp {
             feed: Feed::default(),
         };
         let (secret, new_secret) = checkpoint::secret(&*store)?;
-        let (live, pins) = live.map(|live| (live.table, live.pins)).unzip();
-        // Those in use are newer than what is stored of them.
-        let (pins, found) = match pins {
-            Some(pins) => (pins, Found::default()),
-            None => taken_up_pins(&*store, secret, &rollouts),
+        let (live, (pins, found)) = match live {
+            Some(Live { table, pins }) => {
+                pins.mark_all_changed();
+                (Some(table), (pins, Found::default()))
+            }
+            None => (None, taken_up_pins(&*store, secret, &rollouts)),
         };
         inner.migrations.resume(&pins);
         let changes = inner.number(changes, now);
@@ -178,9 +179,6 @@ impl TakenUp {
         now: Moment,
     ) -> (Control, Reconciler) {
         let Self { inner, live, table, rollouts, changes, store, runs, server, pins, found } = self;
-        if let Some(checkpoints) = &checkpoints {
-            checkpoints.started(found.pins, found.left_out, found.unreadable);
-        }
         let table = match live {
             Some(live) => {
                 live.store(Arc::new(table));
@@ -188,6 +186,9 @@ impl TakenUp {
             }
             None => Arc::new(ArcSwap::from_pointee(table)),
         };
+        if let Some(checkpoints) = &checkpoints {
+            checkpoints.started(found.pins, found.left_out, found.unreadable);
+        }
         let shared = Shared {
             inner: Mutex::new(inner),
             table,

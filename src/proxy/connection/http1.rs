@@ -1,203 +1,321 @@
-//! HTTP/1.1 with a client: hyper's server driven by one task, with one exchange at a time.
+//! HTTP/1.1 with a client: one exchange after the other, all in the connection's one task.
+//!
+//! [`head`] reads a request, [`wire`] is the socket with the request's body on it, [`answer`] writes what comes back.
+//! While an exchange is on, the socket is watched: a client that goes away drops the exchange at once. What a
+//! client sends ahead of its turn stays with the kernel, but for one read.
+//!
+//! Memory: between requests a connection holds no buffer but a small one for output; a head that is not yet whole
+//! is held up to `limits.head_bytes`.
 
-use std::cell::Cell;
+mod answer;
+mod head;
+mod wire;
+
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use http::Request;
-use hyper::body::Incoming;
-use hyper::server::conn::http1::{self, Parts};
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use http::header::TE;
+use http::{Method, Request};
 use tokio::time::Sleep;
 
-use super::{Client, ClientConn, LINGER, Opened, refuse_late_head};
-use crate::proxy::io::ClientIo;
+use super::{Client, ClientConn, LINGER, Opened};
+use crate::proxy::client_body::ClientBody;
+use crate::proxy::error::raw_reply;
 use crate::proxy::serve::serve;
 use crate::proxy::tunnel::Tunnel;
+use crate::telemetry::counters::ErrorCode;
+use answer::{Answer, Asked, Ended};
+use head::{Limits, Refused, RequestHead};
 
-/// What the socket and the task tell each other beside the exchange.
-pub(in crate::proxy) struct Http1 {
-    pub conn: Rc<ClientConn>,
-    /// Some of a request head has been read, and no exchange has begun with it.
-    head: Cell<bool>,
-    /// A response may still be in hyper's buffer.
-    unflushed: Cell<bool>,
-    flush_blocked: Cell<bool>,
+pub(in crate::proxy) use answer::Date;
+pub(in crate::proxy) use wire::Wire;
+
+/// An output buffer that has grown beyond this is not kept between exchanges.
+const IDLE_OUTPUT_BYTES: usize = 4 << 10;
+
+/// A client that is answered before it has sent everything is listened to for so long, and so much, so that it
+/// gets to read the answer: a socket that is closed with bytes unread takes the answer with it.
+const UNREAD_PATIENCE: Duration = Duration::from_secs(1);
+const UNREAD_BYTES: usize = 256 << 10;
+
+/// Serves the connection to its end; the first head is due at `timer`'s deadline.
+pub(super) async fn run(opened: Opened, client: Rc<Client>, timer: Pin<&mut Sleep>) {
+    let options = client.worker.snapshot().options.clone();
+    let conn = ClientConn::new(client, false, timer.deadline().into(), &options);
+    let wire = Wire::new(opened, conn.clone());
+    let limits = Limits { bytes: options.head_bytes, fields: options.head_fields };
+    // What was accepted owes a head.
+    let mut http1 = Http1 {
+        conn,
+        wire,
+        timer,
+        limits,
+        partial: Vec::new(),
+        in_head: true,
+        told_to_stop: false,
+        output: Vec::new(),
+    };
+    let end = loop {
+        let step = match http1.head().await {
+            Ok(head) => http1.exchange(head).await,
+            Err(end) => Err(end),
+        };
+        if let Err(end) = step {
+            break end;
+        }
+    };
+    match end {
+        End::Closed => {}
+        End::Unread => http1.linger().await,
+        End::Refused(Refused { code, message }) => {
+            http1.conn.worker.counters().error(code);
+            // Best effort: what the socket's buffer does not take at once is not worth a wait.
+            http1.wire.write_now(&raw_reply(code, message));
+            http1.linger().await;
+        }
+    }
 }
 
-/// How a connection's task ended.
+struct Http1<'a> {
+    conn: Rc<ClientConn>,
+    wire: Rc<Wire>,
+    timer: Pin<&'a mut Sleep>,
+    limits: Limits,
+    /// Of a head that is not whole.
+    partial: Vec<u8>,
+    /// Some of a head has been read, or is owed.
+    in_head: bool,
+    told_to_stop: bool,
+    output: Vec<u8>,
+}
+
+/// Why the connection is over.
 enum End {
-    /// In order: all was said, or it goes on as a tunnel.
-    Finished,
     Closed,
-    HeadTimeout,
-    /// An idle connection, or a client that took no more bytes.
-    Expired,
+    /// The client may still be sending what nobody reads.
+    Unread,
+    /// The head is answered by ourselves.
+    Refused(Refused),
 }
 
-impl Http1 {
-    fn new(conn: Rc<ClientConn>) -> Rc<Self> {
-        let (unflushed, flush_blocked) = (Cell::new(false), Cell::new(false));
-        // What was accepted owes a head.
-        Rc::new(Self { conn, head: Cell::new(true), unflushed, flush_blocked })
+impl Http1<'_> {
+    /// Polls `step` until it is ready or, without progress, the deadline has passed and nobody who waits took it.
+    async fn timed<T>(&mut self, mut step: impl FnMut(&mut Self, &mut Context<'_>) -> Poll<T>) -> Option<T> {
+        poll_fn(|cx| {
+            self.conn.task.remember(cx.waker());
+            self.note_expiry(cx);
+            match step(self, cx) {
+                Poll::Ready(value) => Poll::Ready(Some(value)),
+                Poll::Pending => self.rearm(cx).map(|()| None),
+            }
+        })
+        .await
     }
 
-    /// The socket gave bytes.
-    pub fn bytes_arrived(&self) {
-        // Before the last response is with the kernel, they are a pipelined request's: its time counts from then.
-        if !self.conn.busy.get() && !self.head.get() && !self.unflushed.get() {
-            self.head.set(true);
-            self.conn.patience.set(Duration::ZERO);
-            self.conn.expired.set(false);
-        }
-    }
-
-    /// The head is whole.
-    fn exchange_begins(&self) {
-        self.head.set(false);
-        self.unflushed.set(true);
-    }
-
-    /// Whether bytes written now belong to an exchange's response.
-    pub fn may_be_response(&self) -> bool {
-        self.unflushed.get()
-    }
-
-    /// All that hyper had buffered is with the kernel.
-    pub fn flushed(&self) {
-        let busy = self.conn.busy.get();
-        if self.unflushed.replace(busy) && !busy {
-            // The end of the exchange, unless the client was slow to take the rest.
-            let end = self.conn.ended.get();
-            let now = if self.flush_blocked.replace(false) { Instant::now() } else { end };
-            self.conn.wait(now, self.conn.keep_alive.get());
-        }
-    }
-
-    /// The kernel took no more for now.
-    pub fn flush_pending(&self) {
-        self.flush_blocked.set(true);
-    }
-
-    /// The last wait for a request, and not a client's fault.
-    fn linger(&self) {
-        let now = Instant::now();
-        self.head.set(false);
-        self.conn.wait(now, LINGER.min(self.conn.deadline.get().saturating_duration_since(now)));
-    }
-
-    /// A head that did not arrive whole in one read gets its deadline here, off the common path.
-    fn settle_head_deadline(&self) {
-        if self.head.get() && self.conn.patience.get().is_zero() {
-            self.conn.wait(Instant::now(), self.conn.worker.snapshot().options.head_timeout);
-        }
-    }
-
-    /// Before hyper is polled: has a wait run out?
-    fn note_expiry(&self, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) {
-        while timer.as_mut().poll(cx).is_ready() {
+    /// Before anything is polled: has a wait run out?
+    fn note_expiry(&mut self, cx: &mut Context<'_>) {
+        while self.timer.as_mut().poll(cx).is_ready() {
             self.conn.look(Instant::now());
             if self.conn.expired.get() {
                 return;
             }
-            timer.as_mut().reset(self.conn.next_look().into());
+            self.timer.as_mut().reset(self.conn.next_look().into());
         }
     }
 
-    /// After: nobody took the expiry, so it ends the connection; else be woken for the nearest deadline.
-    fn rearm(&self, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<End> {
+    /// After: ready where nobody took the expiry; else the timer is armed for the nearest deadline.
+    fn rearm(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.conn.take_expired() {
-            // Outside an exchange it is the head or the next request that did not come. Inside one, whoever
-            // waits for the endpoint would have taken it: it is the client that takes no more bytes.
-            return Poll::Ready(if self.head.get() { End::HeadTimeout } else { End::Expired });
+            return Poll::Ready(());
         }
-        self.settle_head_deadline();
         let next = self.conn.next_look().into();
-        if next < timer.deadline() || timer.is_elapsed() {
-            timer.as_mut().reset(next);
-            if timer.poll(cx).is_ready() {
+        if next < self.timer.deadline() || self.timer.is_elapsed() {
+            self.timer.as_mut().reset(next);
+            if self.timer.as_mut().poll(cx).is_ready() {
                 cx.waker().wake_by_ref();
             }
         }
         Poll::Pending
     }
-}
 
-/// Serves the connection to its end; the first head is due at `timer`'s deadline.
-pub(super) async fn run(opened: Opened, client: Rc<Client>, mut timer: Pin<&mut Sleep>) {
-    let options = client.worker.snapshot().options.clone();
-    let conn = ClientConn::new(client, false, timer.deadline().into(), &options);
-    let http1 = Http1::new(conn.clone());
-    let io = TokioIo::new(ClientIo::new(opened, http1.clone()));
-    let _held = HeldTunnel(&conn);
-    let service = {
-        let http1 = http1.clone();
-        service_fn(move |request: Request<Incoming>| {
-            http1.exchange_begins();
-            serve(http1.conn.clone(), request)
+    /// The next request's head.
+    async fn head(&mut self) -> Result<RequestHead, End> {
+        match self.timed(Self::poll_head).await {
+            Some(head) => head,
+            None if self.in_head => {
+                let message = "the request head did not arrive in time";
+                Err(End::Refused(Refused { code: ErrorCode::HeadTimeout, message }))
+            }
+            None => Err(End::Closed),
+        }
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<RequestHead, End>> {
+        let early = self.wire.take_input();
+        if let Some(head) = self.take_head(&early).transpose() {
+            return Poll::Ready(head.map_err(End::Refused));
+        }
+        let worker = self.conn.worker.clone();
+        loop {
+            self.heed_stop();
+            let mut scratch = worker.scratch.buffer();
+            let Ok(count @ 1..) = ready!(self.wire.poll_read(cx, &mut scratch)) else {
+                return Poll::Ready(Err(End::Closed));
+            };
+            if let Some(head) = self.take_head(&scratch[..count]).transpose() {
+                return Poll::Ready(head.map_err(End::Refused));
+            }
+        }
+    }
+
+    /// At a stop the connection waits for a last request, that may be under way, and not for long.
+    fn heed_stop(&mut self) {
+        if self.conn.stopping.get() && !self.told_to_stop && self.partial.is_empty() {
+            let now = Instant::now();
+            self.told_to_stop = true;
+            // Its end is not the client's fault.
+            self.in_head = false;
+            self.conn.wait(now, LINGER.min(self.conn.deadline.get().saturating_duration_since(now)));
+        }
+    }
+
+    /// Adds what was received, and takes the head out of it when it is whole.
+    fn take_head(&mut self, received: &[u8]) -> Result<Option<RequestHead>, Refused> {
+        if received.is_empty() {
+            return Ok(None);
+        }
+        let joined;
+        let mut bytes = received;
+        if !self.partial.is_empty() {
+            self.partial.extend_from_slice(received);
+            // No line ended: nothing that reading it again could tell.
+            if !received.contains(&b'\n') && self.partial.len() < self.limits.bytes {
+                return Ok(None);
+            }
+            joined = std::mem::take(&mut self.partial);
+            bytes = &joined;
+        }
+        let head = head::read(bytes, self.limits)?;
+        match &head {
+            Some(head) => self.wire.take_rest(&bytes[head.length..]),
+            None => self.await_rest(bytes),
+        }
+        Ok(head)
+    }
+
+    fn await_rest(&mut self, bytes: &[u8]) {
+        self.partial = bytes.to_vec();
+        if !self.in_head {
+            self.in_head = true;
+            let patience = self.conn.worker.snapshot().options.head_timeout;
+            self.conn.wait(Instant::now(), patience);
+        }
+    }
+
+    /// Serves one request and writes its answer; an error ends the connection.
+    async fn exchange(&mut self, head: RequestHead) -> Result<(), End> {
+        self.in_head = false;
+        let RequestHead { parts, framing, keep_alive, expects_continue, .. } = head;
+        let mut asked = Asked {
+            head_only: parts.method == Method::HEAD,
+            version: parts.version,
+            trailers: parts.headers.get(TE).is_some_and(|te| takes_trailers(te.as_bytes())),
+            keep_alive,
+        };
+        let has_body = !framing.is_done();
+        self.wire.begin(framing, expects_continue);
+        let body = if has_body { ClientBody::Http1(self.wire.clone()) } else { ClientBody::None };
+        let response = {
+            let mut serving = pin!(serve(self.conn.clone(), Request::from_parts(parts, body)));
+            self.timed(|http1, cx| http1.poll_served(cx, serving.as_mut())).await
+        };
+        // Nobody took the expiry: there is no one left to wait for.
+        let (parts, body) = response.flatten().ok_or(End::Closed)?.into_parts();
+        let tunnel = self.conn.tunnel.take();
+        let unasked = self.wire.answer_begins();
+        // Of what nobody will read, what is here is passed over, and what is not ends the connection.
+        asked.keep_alive &= !unasked && !self.is_last() && (!body.is_own() || self.wire.skip_body());
+        let before = std::mem::take(&mut self.output);
+        let mut answer = Answer::new(before, &parts, body, asked, &self.conn.worker.date);
+        drop(parts);
+        let wire = self.wire.clone();
+        match self.timed(|_, cx| answer.poll(cx, &wire)).await {
+            Some(Ended::Whole) => match tunnel {
+                Some(tunnel) => self.pass_through(tunnel).await,
+                None => self.after(answer),
+            },
+            Some(Ended::Broken) | None => Err(End::Closed),
+        }
+    }
+
+    /// Whether the client is to come back over another connection, to whoever listens then.
+    fn is_last(&self) -> bool {
+        self.conn.stopping.get() || self.conn.worker.shared.is_leaving()
+    }
+
+    /// After a switch there are no messages any more. A stop does not touch it: its deadline does.
+    async fn pass_through(&mut self, mut tunnel: Box<Tunnel>) -> Result<(), End> {
+        tunnel.begin(self.wire.take_input());
+        self.timed(|http1, cx| tunnel.poll(cx, &mut http1.wire.stream())).await;
+        Err(End::Closed)
+    }
+
+    /// `None`: the client has gone.
+    fn poll_served<R>(&mut self, cx: &mut Context<'_>, serving: Pin<&mut impl Future<Output = R>>) -> Poll<Option<R>> {
+        let served = serving.poll(cx);
+        if let Some(interim) = self.conn.interim.take() {
+            self.output.extend_from_slice(&interim);
+        }
+        if let Poll::Ready(response) = served {
+            return Poll::Ready(Some(response));
+        }
+        while !self.output.is_empty() {
+            match self.wire.poll_write_two(cx, &self.output, &[]) {
+                Poll::Ready(Ok(count @ 1..)) => drop(self.output.drain(..count)),
+                Poll::Ready(_) => return Poll::Ready(None),
+                Poll::Pending => break,
+            }
+        }
+        if self.wire.poll_gone(cx) { Poll::Ready(None) } else { Poll::Pending }
+    }
+
+    /// The answer is with the kernel, and so the exchange is over, unless the client was slow to take the rest.
+    fn after(&mut self, answer: Answer) -> Result<(), End> {
+        let now = if answer.was_blocked { Instant::now() } else { self.conn.ended.get() };
+        let unread = !self.wire.has_whole_body();
+        if unread || !answer.keep_alive {
+            return Err(if unread || self.wire.has_input() { End::Unread } else { End::Closed });
+        }
+        self.conn.wait(now, self.conn.keep_alive.get());
+        self.output = answer.into_output();
+        if self.output.capacity() > IDLE_OUTPUT_BYTES {
+            self.output = Vec::new();
+        }
+        Ok(())
+    }
+
+    /// Says that no more will be written, and reads until the client has understood.
+    async fn linger(&mut self) {
+        self.conn.wait(Instant::now(), UNREAD_PATIENCE);
+        let (worker, mut left) = (self.conn.worker.clone(), UNREAD_BYTES);
+        self.timed(|http1, cx| {
+            let _ = ready!(http1.wire.poll_shutdown(cx));
+            loop {
+                let count = ready!(http1.wire.poll_read(cx, &mut worker.scratch.buffer())).unwrap_or(0);
+                left = left.saturating_sub(count);
+                if count == 0 || left == 0 {
+                    return Poll::Ready(());
+                }
+            }
         })
-    };
-    let mut http = http1::Builder::new()
-        .max_headers(options.head_fields)
-        .max_header_size(options.head_bytes)
-        .max_buf_size(options.head_bytes.max(MIN_BUFFER_BYTES))
-        .serve_connection(io, service);
-    let mut told_to_stop = false;
-    let end = poll_fn(|cx| {
-        conn.task.remember(cx.waker());
-        if conn.stopping.get() && !told_to_stop {
-            told_to_stop = true;
-            if conn.busy.get() {
-                Pin::new(&mut http).graceful_shutdown();
-            } else {
-                http1.linger();
-            }
-        }
-        http1.note_expiry(timer.as_mut(), cx);
-        match Pin::new(&mut http).poll(cx) {
-            Poll::Ready(Ok(())) => Poll::Ready(End::Finished),
-            Poll::Ready(Err(_)) => Poll::Ready(End::Closed),
-            Poll::Pending => http1.rearm(timer.as_mut(), cx),
-        }
-    })
-    .await;
-    let Parts { io, read_buf, .. } = http.into_parts();
-    match end {
-        End::Finished => {
-            if let Some(mut tunnel) = conn.tunnel.take() {
-                tunnel.begin(read_buf);
-                pass_through(tunnel, io.into_inner(), &http1, timer).await;
-            }
-        }
-        End::HeadTimeout if !http1.may_be_response() => refuse_late_head(io.inner().stream(), &conn),
-        End::Closed | End::HeadTimeout | End::Expired => {}
+        .await;
     }
 }
 
-/// After a switch there are no messages any more. A stop does not touch it: its deadline does.
-async fn pass_through(mut tunnel: Box<Tunnel>, mut client: ClientIo, http1: &Http1, mut timer: Pin<&mut Sleep>) {
-    poll_fn(|cx| {
-        http1.note_expiry(timer.as_mut(), cx);
-        match tunnel.poll(cx, &mut client) {
-            Poll::Ready(()) => Poll::Ready(End::Finished),
-            Poll::Pending => http1.rearm(timer.as_mut(), cx),
-        }
-    })
-    .await;
+/// Whether `TE` says that fields after the body are welcome (RFC 9110 §10.1.4).
+fn takes_trailers(te: &[u8]) -> bool {
+    te.split(|b| *b == b',').any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }
-
-/// Whatever ends the task, an exchange that has switched does not keep its connection, and so itself, alive.
-struct HeldTunnel<'a>(&'a ClientConn);
-
-impl Drop for HeldTunnel<'_> {
-    fn drop(&mut self) {
-        self.0.tunnel.take();
-    }
-}
-
-/// hyper's own least.
-const MIN_BUFFER_BYTES: usize = 8192;

@@ -13,6 +13,7 @@
 //! has not answered a ping for [`PING_PATIENCE`].
 
 use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -28,6 +29,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Sleep;
 
 use super::{Client, ClientConn, Opened, Task};
+use crate::proxy::client_body::ClientBody;
 use crate::proxy::serve::serve;
 use crate::proxy::worker::ProxyOptions;
 use crate::telemetry::counters::{ErrorCode, add};
@@ -51,7 +53,10 @@ pub(super) async fn run(opened: Opened, client: Rc<Client>, mut timer: Pin<&mut 
     let streams = Streams::new(client, &options);
     let service = {
         let streams = streams.clone();
-        service_fn(move |request: Request<Incoming>| serve(streams.begin(), request))
+        service_fn(move |request: Request<Incoming>| {
+            let exchange = serve(streams.begin(), request.map(ClientBody::Http2));
+            async move { Ok::<_, Infallible>(exchange.await) }
+        })
     };
     let io = TokioIo::new(opened);
     let mut http = pin!(builder(&options, streams.clone()).serve_connection(io, service));

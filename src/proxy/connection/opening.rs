@@ -77,7 +77,7 @@ fn poll_opening(
 /// A client's socket whose first bytes have been read already, and are read again.
 pub(in crate::proxy) struct Opened {
     pub stream: TcpStream,
-    first: Bytes,
+    pub(super) first: Bytes,
 }
 
 impl Opened {

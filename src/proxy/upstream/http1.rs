@@ -45,8 +45,8 @@ impl Scratch {
 
 const SCRATCH_BYTES: usize = 64 << 10;
 /// From so much known data on, it is read to where it stays.
-const DIRECT_FROM_BYTES: u64 = 16 << 10;
-const DIRECT_BYTES: usize = 64 << 10;
+pub(in crate::proxy) const DIRECT_FROM_BYTES: u64 = 16 << 10;
+pub(in crate::proxy) const DIRECT_BYTES: usize = 64 << 10;
 
 pub struct Http1 {
     stream: UpstreamStream,
@@ -138,21 +138,6 @@ impl Http1 {
         }
     }
 
-    /// For a tunnel, which has no messages.
-    pub fn stream(&mut self) -> &mut UpstreamStream {
-        &mut self.stream
-    }
-
-    /// What was received beyond the head.
-    pub fn take_input(&mut self) -> Bytes {
-        std::mem::take(&mut self.input)
-    }
-
-    /// All of the request is with the kernel.
-    pub fn has_sent_all(&self) -> bool {
-        self.sending.ended
-    }
-
     fn take_framing(&mut self, head: ResponseHead) -> Head {
         self.keep_alive = head.keep_alive;
         self.reading = if head.framing.is_done() { Reading::Ended } else { Reading::Body(head.framing) };
@@ -230,6 +215,21 @@ impl Http1 {
             self.input = Bytes::copy_from_slice(&scratch[..received]);
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// For a tunnel, which has no messages.
+    pub fn stream(&mut self) -> &mut UpstreamStream {
+        &mut self.stream
+    }
+
+    /// What was received beyond the head.
+    pub fn take_input(&mut self) -> Bytes {
+        std::mem::take(&mut self.input)
+    }
+
+    /// All of the request is with the kernel.
+    pub fn has_sent_all(&self) -> bool {
+        self.sending.ended
     }
 
     /// Nothing of the response is left.

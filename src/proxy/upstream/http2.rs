@@ -167,6 +167,10 @@ impl Http2 {
         }
     }
 
+    pub fn has_sent_all(&self) -> bool {
+        self.unsent.is_none() && self.upload.is_none()
+    }
+
     pub fn has_ended(&self) -> bool {
         matches!(self.reading, Reading::Ended)
     }

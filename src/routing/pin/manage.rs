@@ -87,6 +87,11 @@ impl Pins {
         }
     }
 
+    /// The same for all of them: somebody else may have written.
+    pub fn mark_all_changed(&self) {
+        (0..SEGMENTS).for_each(|segment| self.mark_changed(segment));
+    }
+
     /// All pins of one segment.
     pub fn export(&self, segment: usize) -> Vec<PinRecord> {
         let places = self.names.all();

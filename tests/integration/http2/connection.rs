@@ -149,6 +149,7 @@ fn it_can_be_turned_off() {
     let app = App::of(pointsman::app::start(config, None).unwrap());
     let mut wire = app.client();
     wire.write([PREFACE, &EMPTY_SETTINGS].concat()).unwrap();
+    assert_eq!(wire.message().expect("is told why").status(), 400);
     assert!(wire.is_closed());
     assert_eq!(app.client().get("/", "u").text(), "x");
 }

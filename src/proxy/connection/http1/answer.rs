@@ -1,0 +1,344 @@
+//! An answer on its way to an HTTP/1.1 client: its head, then its body as it comes, framed as the client can read it
+//! (RFC 9112 §6).
+//!
+//! Small frames are gathered into one write with the head; a large one is written from where it is. Held is at most
+//! [`GATHER_BYTES`] and a frame: a client that takes no more is not read for.
+
+use std::cell::{Cell, RefCell};
+use std::io::Write;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE};
+use http::{HeaderMap, StatusCode, Version, response};
+use http_body::{Body, Frame};
+use httpdate::HttpDate;
+
+use super::wire::Wire;
+use crate::proxy::body::ResponseBody;
+use crate::proxy::encode::{write_chunk_size, write_field, write_last_chunk};
+
+const GATHER_BYTES: usize = 16 << 10;
+/// A larger frame is written from where it is.
+const COPIED_FRAME_BYTES: usize = 8 << 10;
+
+/// What the answer has to know of its request.
+#[derive(Clone, Copy)]
+pub(super) struct Asked {
+    /// `HEAD`: the answer has no body, whatever its fields say.
+    pub head_only: bool,
+    pub version: Version,
+    /// Whether the client takes fields after the body.
+    pub trailers: bool,
+    /// Whether the connection may go on after it.
+    pub keep_alive: bool,
+}
+
+/// How the client learns where the body ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Framing {
+    /// As the fields say, or the status, or the method.
+    Told,
+    Length(u64),
+    Chunked,
+    UntilClose,
+}
+
+/// An answer as far as it is not with the kernel.
+pub(super) struct Answer {
+    output: Vec<u8>,
+    /// How much of `output` is written.
+    written: usize,
+    /// A frame too large to be copied; after `output`.
+    data: Bytes,
+    /// `None` once all of it is in `output` and `data`.
+    body: Option<ResponseBody>,
+    chunked: bool,
+    trailers: bool,
+    /// Whether the client may send another request when it has this.
+    pub keep_alive: bool,
+    /// The client has been slow to take it.
+    pub was_blocked: bool,
+}
+
+/// How an answer came to its end.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    Whole,
+    /// The body broke off, and the client must not take it for whole; or the client has gone.
+    Broken,
+}
+
+impl Answer {
+    /// `output` is what is to be said before it.
+    pub fn new(mut output: Vec<u8>, parts: &response::Parts, body: ResponseBody, asked: Asked, date: &Date) -> Self {
+        let has_body = !asked.head_only && !is_bodiless(parts.status);
+        let framing = framing(&parts.headers, body.size_hint().exact(), has_body, asked.version);
+        let keep_alive = asked.keep_alive && framing != Framing::UntilClose;
+        write_head(&mut output, parts, framing, asked.version, keep_alive, date);
+        let ended = !has_body || body.is_end_stream();
+        let mut answer = Self {
+            output,
+            written: 0,
+            data: Bytes::new(),
+            body: Some(body),
+            chunked: framing == Framing::Chunked,
+            trailers: asked.trailers,
+            keep_alive,
+            was_blocked: false,
+        };
+        if ended {
+            answer.finish(None);
+        }
+        answer
+    }
+
+    pub fn poll(&mut self, cx: &mut Context<'_>, wire: &Wire) -> Poll<Ended> {
+        loop {
+            let gathered = self.gather(cx);
+            while !self.is_empty() {
+                match wire.poll_write_two(cx, &self.output[self.written..], &self.data) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Ended::Broken),
+                    Poll::Ready(Ok(count)) => self.advance(count),
+                    Poll::Pending if gathered == Gathered::Broken => return Poll::Ready(Ended::Broken),
+                    Poll::Pending => {
+                        self.was_blocked = true;
+                        return Poll::Pending;
+                    }
+                }
+            }
+            self.output.clear();
+            self.written = 0;
+            match gathered {
+                Gathered::All => return Poll::Ready(Ended::Whole),
+                Gathered::Broken => return Poll::Ready(Ended::Broken),
+                Gathered::ForNow if wire.poll_gone(cx) => return Poll::Ready(Ended::Broken),
+                Gathered::ForNow => return Poll::Pending,
+                Gathered::Enough => {}
+            }
+        }
+    }
+
+    /// Takes what there is of the body, up to a bound.
+    fn gather(&mut self, cx: &mut Context<'_>) -> Gathered {
+        while let Some(body) = &mut self.body {
+            if !self.data.is_empty() || self.output.len() >= GATHER_BYTES {
+                return Gathered::Enough;
+            }
+            if body.is_end_stream() {
+                self.finish(None);
+                break;
+            }
+            match Pin::new(body).poll_frame(cx) {
+                Poll::Pending => return Gathered::ForNow,
+                Poll::Ready(Some(Ok(frame))) => self.put(frame),
+                Poll::Ready(Some(Err(_))) => return Gathered::Broken,
+                Poll::Ready(None) => self.finish(None),
+            }
+        }
+        Gathered::All
+    }
+
+    fn put(&mut self, frame: Frame<Bytes>) {
+        match frame.into_data() {
+            // A chunk without data would be the last one.
+            Ok(data) if data.is_empty() => {}
+            Ok(data) => self.put_data(data),
+            Err(frame) => self.finish(frame.into_trailers().ok().as_ref()),
+        }
+    }
+
+    fn put_data(&mut self, data: Bytes) {
+        if self.chunked {
+            write_chunk_size(&mut self.output, data.len());
+        }
+        if data.len() > COPIED_FRAME_BYTES {
+            self.data = data;
+        } else {
+            self.output.extend_from_slice(&data);
+            self.end_chunk();
+        }
+    }
+
+    fn end_chunk(&mut self) {
+        if self.chunked {
+            self.output.extend_from_slice(b"\r\n");
+        }
+    }
+
+    /// The body has ended. Letting go of it tells its record so.
+    fn finish(&mut self, trailers: Option<&HeaderMap>) {
+        self.body = None;
+        if self.chunked {
+            write_last_chunk(&mut self.output, trailers.filter(|_| self.trailers));
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.written == self.output.len() && self.data.is_empty()
+    }
+
+    fn advance(&mut self, count: usize) {
+        let of_output = count.min(self.output.len() - self.written);
+        self.written += of_output;
+        if count > of_output {
+            let _ = self.data.split_to(count - of_output);
+            if self.data.is_empty() {
+                self.data = Bytes::new();
+                self.output.clear();
+                self.written = 0;
+                self.end_chunk();
+            }
+        }
+    }
+
+    /// The buffer, for the next answer on this connection.
+    pub fn into_output(self) -> Vec<u8> {
+        let mut output = self.output;
+        output.clear();
+        output
+    }
+}
+
+/// What a look at the body brought.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Gathered {
+    /// As much as is written at a time.
+    Enough,
+    /// The body has no more just now.
+    ForNow,
+    All,
+    Broken,
+}
+
+/// Answers that never have a body (RFC 9112 §6.3).
+fn is_bodiless(status: StatusCode) -> bool {
+    status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
+fn framing(headers: &HeaderMap, length: Option<u64>, has_body: bool, version: Version) -> Framing {
+    match length {
+        _ if !has_body || headers.contains_key(CONTENT_LENGTH) => Framing::Told,
+        Some(length) => Framing::Length(length),
+        None if version == Version::HTTP_11 => Framing::Chunked,
+        None => Framing::UntilClose,
+    }
+}
+
+fn write_head(
+    out: &mut Vec<u8>,
+    parts: &response::Parts,
+    framing: Framing,
+    version: Version,
+    keep_alive: bool,
+    date: &Date,
+) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(parts.status.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(parts.status.canonical_reason().unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+    for (name, value) in &parts.headers {
+        write_field(out, name, value);
+    }
+    if !parts.headers.contains_key(DATE) {
+        date.write(out);
+    }
+    match framing {
+        Framing::Told | Framing::UntilClose => {}
+        Framing::Length(length) => write!(out, "content-length: {length}\r\n").expect("memory takes what is written"),
+        Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+    }
+    // A switch of protocols has its own options already.
+    if !parts.headers.contains_key(CONNECTION) {
+        match (keep_alive, version) {
+            (false, _) => out.extend_from_slice(b"connection: close\r\n"),
+            (true, Version::HTTP_11) => {}
+            (true, _) => out.extend_from_slice(b"connection: keep-alive\r\n"),
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The `Date` of answers that have none (RFC 9110 §6.6.1), made once a second.
+#[derive(Default)]
+pub(in crate::proxy) struct Date {
+    second: Cell<u64>,
+    field: RefCell<String>,
+}
+
+impl Date {
+    fn write(&self, out: &mut Vec<u8>) {
+        let now = SystemTime::now();
+        let second = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        if self.second.replace(second) != second {
+            *self.field.borrow_mut() = format!("date: {}\r\n", HttpDate::from(now));
+        }
+        out.extend_from_slice(self.field.borrow().as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header::HeaderValue;
+
+    use super::*;
+
+    const LENGTH_5: (&str, &str) = ("content-length", "5");
+
+    fn parts(status: u16, fields: &[(&'static str, &str)]) -> response::Parts {
+        let mut response = http::Response::new(());
+        *response.status_mut() = StatusCode::from_u16(status).unwrap();
+        for (name, value) in fields {
+            response.headers_mut().append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        response.into_parts().0
+    }
+
+    fn head(parts: &response::Parts, length: Option<u64>, has_body: bool, version: Version) -> String {
+        let (mut out, framing) = (Vec::new(), framing(&parts.headers, length, has_body, version));
+        write_head(&mut out, parts, framing, version, framing != Framing::UntilClose, &Date::default());
+        let text = String::from_utf8(out).unwrap();
+        let lines = text.lines().filter(|line| !line.starts_with("date: "));
+        lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join("|")
+    }
+
+    #[test]
+    fn the_client_is_told_where_the_body_ends() {
+        let is = |parts, length, has_body, version, expected: &str| {
+            assert_eq!(head(&parts, length, has_body, version), expected);
+        };
+        let modern = Version::HTTP_11;
+        is(parts(200, &[]), Some(3), true, modern, "HTTP/1.1 200 OK|content-length: 3");
+        is(parts(200, &[LENGTH_5]), Some(5), true, modern, "HTTP/1.1 200 OK|content-length: 5");
+        is(parts(200, &[]), None, true, modern, "HTTP/1.1 200 OK|transfer-encoding: chunked");
+        is(parts(200, &[]), None, true, Version::HTTP_10, "HTTP/1.1 200 OK|connection: close");
+        is(
+            parts(200, &[]),
+            Some(3),
+            true,
+            Version::HTTP_10,
+            "HTTP/1.1 200 OK|content-length: 3|connection: keep-alive",
+        );
+        is(parts(200, &[LENGTH_5]), Some(0), false, modern, "HTTP/1.1 200 OK|content-length: 5");
+        is(parts(204, &[]), Some(0), false, modern, "HTTP/1.1 204 No Content");
+        is(parts(599, &[]), Some(0), true, modern, "HTTP/1.1 599 |content-length: 0");
+    }
+
+    #[test]
+    fn an_answer_without_a_date_gets_one_that_can_be_read() {
+        let mut out = Vec::new();
+        write_head(&mut out, &parts(200, &[]), Framing::Told, Version::HTTP_11, true, &Date::default());
+        let text = String::from_utf8(out).unwrap();
+        let date = text.lines().find_map(|line| line.strip_prefix("date: ")).expect("has one");
+        let age = SystemTime::now().duration_since(httpdate::parse_http_date(date).expect("is a date"));
+        assert!(age.expect("is not of the future").as_secs() < 60, "{date}");
+
+        let mut out = Vec::new();
+        let own = parts(200, &[("date", "Tue, 15 Nov 1994 08:12:31 GMT")]);
+        write_head(&mut out, &own, Framing::Told, Version::HTTP_11, true, &Date::default());
+        assert_eq!(String::from_utf8(out).unwrap().matches("date: ").count(), 1);
+    }
+}
