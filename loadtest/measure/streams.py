@@ -206,7 +206,8 @@ def compare_memory(options, directory, children, client, open_files):
             continue
         # All of them anew, so that none profits from, or pays for, what was before.
         words = start_agents(options, children)
-        words["CONNECTIONS"] = 2 * streams + SPARE_FILES
+        # Two for each stream; nginx begins to close new ones when a sixteenth of them is left.
+        words["CONNECTIONS"] = 3 * streams
         if not options.http2:
             # HAProxy doubles it, and does not start where that is above the limit of open files.
             words["CLIENTS"] = streams + SPARE_FILES // 10

@@ -73,7 +73,7 @@ impl Completion {
 
     /// One item per token. Each is made once, however often its word comes.
     pub fn each_token<T: Clone>(&self, make: impl Fn(&str) -> T) -> Vec<T> {
-        let made = WORDS.map(|word| make(word));
+        let made = WORDS.map(make);
         made.iter().cycle().take(self.tokens as usize).cloned().collect()
     }
 }
