@@ -19,7 +19,7 @@
 //! | [`systemd`] | a service manager's sockets, and what it is told | nothing |
 //!
 //! The proxy and the control plane meet in three places only: the routing table (an `ArcSwap`),
-//! the version statistics (single-writer counters) and, later, the pins.
+//! the version statistics (single-writer counters) and the pins of conversations.
 
 pub mod admin;
 pub mod app;

@@ -58,7 +58,7 @@ pub struct VersionWeight {
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeploymentFigures {
     pub labels: VersionLabels,
-    /// The deployment's state in snake case, e.g. `progressing` or `rolled_back`.
+    /// The deployment's state in snake case, e.g. `running` or `rolled_back`.
     pub state: Cow<'static, str>,
     /// The share that it has now, 0..=1.
     pub weight_ratio: f64,
