@@ -53,17 +53,11 @@ struct Upload {
     read_ahead: VecDeque<Bytes>,
     rest: ClientBody,
     left_bytes: u64,
-    /// What has been sent, to be sent again if need be; `None` once it is too much, or was never wanted.
-    sent: Option<Sent>,
+    /// What an endpoint may already have, to be sent again if need be; `None` once it is too much, or not wanted. A
+    /// copy: a frame, however short, would keep all that was read with it.
+    sent: Option<Vec<u8>>,
     /// Nothing is sent before the endpoint's `100 Continue`, or this.
     gate: Option<Pin<Box<Sleep>>>,
-}
-
-/// The frames of a request body that an endpoint may already have.
-#[derive(Default)]
-struct Sent {
-    frames: Vec<Bytes>,
-    bytes: usize,
 }
 
 impl RequestBody {
@@ -95,7 +89,14 @@ impl RequestBody {
     /// Keeps what is sent, up to [`REPEATABLE_BYTES`], for [`RequestBody::rewind`].
     pub fn keep_for_repeat(&mut self) {
         if let Some(upload) = &mut self.0 {
-            upload.sent = Some(Sent::default());
+            upload.sent = Some(Vec::new());
+        }
+    }
+
+    /// An endpoint has answered: it will not be sent again.
+    pub fn forget_sent(&mut self) {
+        if let Some(upload) = &mut self.0 {
+            upload.sent = None;
         }
     }
 
@@ -103,9 +104,9 @@ impl RequestBody {
     pub fn rewind(&mut self) -> bool {
         let Some(upload) = &mut self.0 else { return true };
         let Some(sent) = upload.sent.take() else { return false };
-        upload.left_bytes += sent.bytes as u64;
-        for bytes in sent.frames.into_iter().rev() {
-            upload.read_ahead.push_front(bytes);
+        upload.left_bytes += sent.len() as u64;
+        if !sent.is_empty() {
+            upload.read_ahead.push_front(sent.into());
         }
         true
     }
@@ -166,10 +167,7 @@ impl Upload {
     fn remember(&mut self, frame: &Frame<Bytes>) {
         let Some(sent) = &mut self.sent else { return };
         match frame.data_ref() {
-            Some(data) if sent.bytes + data.len() <= REPEATABLE_BYTES => {
-                sent.bytes += data.len();
-                sent.frames.push(data.clone());
-            }
+            Some(data) if sent.len() + data.len() <= REPEATABLE_BYTES => sent.extend_from_slice(data),
             // Too much to keep, or trailers.
             _ => self.sent = None,
         }
@@ -198,6 +196,8 @@ pub(super) struct Relay {
     lease: Option<Lease>,
     /// What broke it, and is still to be told.
     broken: Option<BodyError>,
+    /// What broke the request while nobody asked for more of the answer.
+    unsent: Option<Broken>,
     /// What the endpoint has not yet taken of the request; it goes on beside the response.
     request: RequestBody,
     record: Record,
@@ -209,13 +209,17 @@ impl Relay {
     /// `now` is when the head came.
     pub fn new(lease: Lease, request: RequestBody, record: Record, now: Instant) -> Self {
         let received = lease.upstream_ref().has_received_all().then_some(now);
-        Self { lease: Some(lease), broken: None, request, record, received }
+        Self { lease: Some(lease), broken: None, unsent: None, request, record, received }
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Some(lease) = &mut self.lease else { return Poll::Ready(self.broken.take().map(Err)) };
         let scratch = &self.record.conn().worker.scratch;
-        match lease.upstream().poll_frame(cx, scratch, &mut self.request) {
+        let polled = match self.unsent.take() {
+            Some(broken) => Poll::Ready(Some(Err(broken))),
+            None => lease.upstream().poll_frame(cx, scratch, &mut self.request),
+        };
+        match polled {
             Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(self.pass(frame)))),
             Poll::Ready(Some(Err(broken))) => {
                 // A client that leaves in the middle of its upload breaks the connection too.
@@ -241,6 +245,13 @@ impl Relay {
         self.broken = Some(error);
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Moves the request on while the client takes no more of the answer: it may send everything before it reads.
+    pub fn push_request(&mut self, cx: &mut Context<'_>) {
+        if let (None, Some(lease)) = (&self.unsent, &mut self.lease) {
+            self.unsent = lease.upstream().push(cx, &mut self.request).err();
+        }
     }
 
     fn pass(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {

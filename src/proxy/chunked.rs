@@ -116,6 +116,9 @@ fn after_size(size: u64) -> State {
 /// `1*HEXDIG`, then nothing or an extension.
 fn chunk_size(line: &[u8]) -> Result<u64, Malformed> {
     let wrong = Malformed("a chunk of the response has no valid size");
+    if line.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t') {
+        return Err(wrong);
+    }
     let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
     let rest = line[digits..].trim_ascii_start();
     if digits == 0 || digits > 16 || !(rest.is_empty() || rest.starts_with(b";")) {
@@ -210,6 +213,9 @@ mod tests {
             "5\r\nhello\n0\r\n\r\n",
             "5\r\nhelloo\r\n0\r\n\r\n",
             "+5\r\nhello\r\n",
+            "5\r\r\nhello\r\n",
+            "5\x0c\r\nhello\r\n",
+            "5;a\rb\r\nhello\r\n",
             "0x5\r\nhello\r\n",
             " 5\r\nhello\r\n",
             "5 5\r\nhello\r\n",

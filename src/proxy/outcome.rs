@@ -23,6 +23,9 @@ use crate::telemetry::access::AccessRecord;
 use crate::telemetry::counters::ErrorCode;
 use crate::telemetry::stats::{Exchange, Outcome, StatusClass, StreamEnd};
 
+/// A last frame of no more is written with what was before it.
+const SHORT_BYTES: usize = 8 << 10;
+
 /// Marks the connection as busy from a whole request head to the end of the answer.
 pub(super) struct Busy {
     pub conn: Rc<ClientConn>,
@@ -162,7 +165,8 @@ impl Record {
         self.bytes_out += data.len() as u64;
         let conn = &self.busy.conn;
         let now = match &mut self.streamed {
-            None if last => return,
+            // With the rest of the answer gone to the kernel it is over; a long frame may still wait for the client.
+            None if last && data.len() <= SHORT_BYTES => return,
             None => Instant::now(),
             Some(streamed) => {
                 let now = Instant::now();

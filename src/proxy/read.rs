@@ -72,13 +72,20 @@ pub(super) fn normalise_target(parts: &mut request::Parts) -> Result<Host, Fault
         return Err(Fault::new(ErrorCode::BadRequest, "the target * is for OPTIONS only"));
     }
     if let Some(authority) = parts.uri.authority() {
+        if parts.uri.scheme().is_none() && parts.version < Version::HTTP_2 {
+            return Err(Fault::new(ErrorCode::BadRequest, "the request target is neither a path nor a whole URI"));
+        }
         // The target's authority replaces whatever Host says.
         let host = HeaderValue::from_str(authority.as_str()).ok();
         let host = host.filter(|_| !authority.as_str().contains('@'));
         let Some(host) = host else {
             return Err(Fault::new(ErrorCode::BadRequest, "the request target's authority is not valid"));
         };
-        let path = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let path = match parts.uri.path_and_query() {
+            Some(path) if !path.as_str().starts_with('?') => path.clone(),
+            Some(query) => PathAndQuery::try_from(format!("/{}", query.as_str())).expect("a path before a valid query"),
+            None => PathAndQuery::from_static("/"),
+        };
         parts.uri = Uri::from(path);
         parts.headers.insert(HOST, host);
     }
@@ -161,6 +168,8 @@ pub(super) fn is_json(content_type: &[u8]) -> bool {
     media.eq_ignore_ascii_case(b"application/json") || media.to_ascii_lowercase().ends_with(b"+json")
 }
 
+const SHORT_BYTES: usize = 4 << 10;
+
 /// Reads the body for its key, up to the limit; what was read goes on with the rest. A body that is
 /// larger, or no JSON, has no key.
 pub(super) async fn read_json(
@@ -183,7 +192,8 @@ pub(super) async fn read_json(
                 conn.progress();
                 let Ok(data) = frame.into_data() else { continue };
                 read_bytes += data.len();
-                read_ahead.push_back(data);
+                // A short piece must not keep all that was read with it.
+                read_ahead.push_back(if data.len() < SHORT_BYTES { Bytes::copy_from_slice(&data) } else { data });
                 if read_bytes > limit_bytes {
                     return Ok(None);
                 }

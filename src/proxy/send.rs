@@ -108,6 +108,7 @@ pub(super) async fn send(
         let unsent = match until_head(&conn, &mut lease, &mut body, forward_interim).await {
             Ok(head) => {
                 check_switch(&head, offer.as_ref(), lease.upstream_ref())?;
+                body.forget_sent();
                 return Ok(Answer { head, lease, request: body });
             }
             Err(unsent) => unsent,

@@ -149,6 +149,14 @@ impl Upstream {
         matches!(self, Self::Http2(_))
     }
 
+    /// Moves the request on, and nothing else.
+    pub fn push(&mut self, cx: &mut Context<'_>, body: &mut RequestBody) -> Result<(), Broken> {
+        match self {
+            Self::Http1(upstream) => upstream.send(cx, body, &mut false),
+            Self::Http2(upstream) => upstream.send(cx, body),
+        }
+    }
+
     /// All of the request is with the kernel, or with the connection's task.
     pub fn has_sent_all(&self) -> bool {
         match self {

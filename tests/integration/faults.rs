@@ -1,5 +1,6 @@
 //! Bad requests, and endpoints that fail: each gets its status, its code and its outcome.
 
+use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -205,6 +206,79 @@ fn malformed_requests_are_400_and_the_connection_closes() {
     let mut client = app.client();
     assert_eq!(client.get("/", "u").status(), 200);
     check(&client.ask("GARBAGE\r\n\r\n"), 400, "bad_request");
+}
+
+#[test]
+fn what_follows_a_malformed_body_is_no_request() {
+    let endpoint = Endpoint::saying("x");
+    let app = App::before(&endpoint);
+    for body in [
+        "3c\n0\r\n\r\n",
+        "XYZ\r\n0\r\n\r\n",
+        "1\r\nxoverlong\r\n0\r\n\r\n",
+        "0\r\nno field\r\n\r\n",
+        "5\r\r\nhello\r\n0\r\n\r\n",
+    ] {
+        let mut client = app.client();
+        let smuggled = "GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n";
+        let answer =
+            client.ask(&format!("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{body}{smuggled}"));
+        check(&answer, 400, "bad_request");
+        assert_eq!(answer.header("connection"), Some("close"), "{body:?}");
+        assert!(client.is_closed(), "{body:?}");
+    }
+}
+
+#[test]
+fn a_length_beside_a_coding_is_refused() {
+    let endpoint = Endpoint::saying("x");
+    let app = App::before(&endpoint);
+    for fields in [
+        "content-length: 5\r\ntransfer-encoding: chunked",
+        "transfer-encoding: chunked\r\ncontent-length: 5",
+        "content-length: 5\r\ncontent-length: 6",
+        "transfer-encoding: chunked, gzip",
+    ] {
+        let mut client = app.client();
+        check(&client.ask(&format!("POST / HTTP/1.1\r\nhost: a\r\n{fields}\r\n\r\n0\r\n\r\n")), 400, "bad_request");
+        assert!(client.is_closed(), "{fields:?}");
+    }
+}
+
+#[test]
+fn a_client_that_reads_nothing_before_it_has_sent_everything_is_served() {
+    // More than what all sockets between hold, both ways at once.
+    const BYTES: usize = 24 << 20;
+    let endpoint = Endpoint::start(|mut wire| {
+        let _ = wire.head();
+        let mut back = wire.writer();
+        let answer = std::thread::spawn(move || {
+            back.write_all(format!("HTTP/1.1 200 OK\r\ncontent-length: {BYTES}\r\n\r\n").as_bytes()).unwrap();
+            (0..BYTES / (64 << 10)).for_each(|_| back.write_all(&[b'x'; 64 << 10]).unwrap());
+        });
+        let taken = std::io::copy(&mut wire.take(BYTES as u64), &mut std::io::sink());
+        assert_eq!(taken.unwrap(), BYTES as u64);
+        answer.join().unwrap();
+    });
+    let app = App::before(&endpoint);
+    let mut client = app.client();
+    client.write(format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {BYTES}\r\n\r\n")).unwrap();
+    (0..BYTES / (64 << 10)).for_each(|_| client.write([b'y'; 64 << 10]).unwrap());
+    assert_eq!(client.message().unwrap().body.len(), BYTES);
+}
+
+#[test]
+fn a_broken_answer_never_looks_whole_to_a_client_of_http_1_0() {
+    let endpoint = Endpoint::start(|mut wire| {
+        let _ = wire.head();
+        wire.write("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n").unwrap();
+    });
+    let app = App::before(&endpoint);
+    let mut client = app.client();
+    client.write("GET / HTTP/1.0\r\nhost: a\r\n\r\n").unwrap();
+    let mut rest = Vec::new();
+    let read = client.read_to_end(&mut rest);
+    assert_eq!(read.map_err(|error| error.kind()), Err(std::io::ErrorKind::ConnectionReset), "{rest:?}");
 }
 
 #[test]

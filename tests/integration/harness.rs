@@ -69,6 +69,11 @@ impl Wire {
         self.stream.write_all(bytes.as_ref())
     }
 
+    /// The same connection, to write from another thread.
+    pub fn writer(&self) -> TcpStream {
+        self.stream.try_clone().unwrap()
+    }
+
     /// One line without its end; `None` at the end of the stream.
     pub fn line(&mut self) -> Option<String> {
         let mut line = String::new();

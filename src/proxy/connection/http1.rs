@@ -2,7 +2,7 @@
 //!
 //! [`head`] reads a request, [`wire`] is the socket with the request's body on it, [`answer`] writes what comes back.
 //! While an exchange is on, the socket is watched: a client that goes away drops the exchange at once. What a
-//! client sends ahead of its turn stays with the kernel, but for one read.
+//! client sends ahead of its turn stays with the kernel, but for a little.
 //!
 //! Memory: between requests a connection holds no buffer but a small one for output; a head that is not yet whole
 //! is held up to `limits.head_bytes`.
@@ -37,9 +37,9 @@ pub(in crate::proxy) use wire::Wire;
 const IDLE_OUTPUT_BYTES: usize = 4 << 10;
 
 /// A client that is answered before it has sent everything is listened to for so long, and so much, so that it
-/// gets to read the answer: a socket that is closed with bytes unread takes the answer with it.
+/// gets to read the answer: a socket that is closed with bytes unread takes the answer with it. What is read is dropped.
 const UNREAD_PATIENCE: Duration = Duration::from_secs(1);
-const UNREAD_BYTES: usize = 256 << 10;
+const UNREAD_BYTES: usize = 16 << 20;
 
 /// Serves the connection to its end; the first head is due at `timer`'s deadline.
 pub(super) async fn run(opened: Opened, client: Rc<Client>, timer: Pin<&mut Sleep>) {
@@ -247,7 +247,12 @@ impl Http1<'_> {
                 Some(tunnel) => self.pass_through(tunnel).await,
                 None => self.after(answer),
             },
-            Some(Ended::Broken) | None => Err(End::Closed),
+            Some(Ended::Broken) | None => {
+                if answer.ends_with_connection() {
+                    self.wire.abort();
+                }
+                Err(End::Closed)
+            }
         }
     }
 
@@ -265,14 +270,16 @@ impl Http1<'_> {
 
     /// `None`: the client has gone.
     fn poll_served<R>(&mut self, cx: &mut Context<'_>, serving: Pin<&mut impl Future<Output = R>>) -> Poll<Option<R>> {
-        let served = serving.poll(cx);
-        if let Some(interim) = self.conn.interim.take() {
-            self.output.extend_from_slice(&interim);
-        }
-        if let Poll::Ready(response) = served {
+        if let Poll::Ready(response) = serving.poll(cx) {
+            self.output.extend(self.conn.interim.take().into_iter().flatten());
             return Poll::Ready(Some(response));
         }
-        while !self.output.is_empty() {
+        loop {
+            if self.output.is_empty() {
+                // Only now: what waits elsewhere is bounded there.
+                let Some(interim) = self.conn.interim.take() else { break };
+                self.output = interim;
+            }
             match self.wire.poll_write_two(cx, &self.output, &[]) {
                 Poll::Ready(Ok(count @ 1..)) => drop(self.output.drain(..count)),
                 Poll::Ready(_) => return Poll::Ready(None),

@@ -145,7 +145,12 @@ impl Http1 {
     }
 
     /// Moves the request on. `quiet` becomes false where an answer may have arrived unseen.
-    fn send(&mut self, cx: &mut Context<'_>, body: &mut RequestBody, quiet: &mut bool) -> Result<(), Broken> {
+    pub(super) fn send(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &mut RequestBody,
+        quiet: &mut bool,
+    ) -> Result<(), Broken> {
         match self.sending.poll(cx, &mut self.stream, body) {
             Poll::Ready(Err(SendError::Body)) => Err(Broken::Request),
             Poll::Ready(Err(SendError::Io)) if self.reused && !self.sending.begun => Err(Broken::NotStarted),

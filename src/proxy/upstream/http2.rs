@@ -121,7 +121,7 @@ impl Http2 {
         Head { status, headers, upgrade: None }
     }
 
-    fn send(&mut self, cx: &mut Context<'_>, body: &mut RequestBody) -> Result<(), Broken> {
+    pub(super) fn send(&mut self, cx: &mut Context<'_>, body: &mut RequestBody) -> Result<(), Broken> {
         let Some(upload) = &mut self.upload else { return Ok(()) };
         match upload.poll(cx, body) {
             Poll::Pending => Ok(()),

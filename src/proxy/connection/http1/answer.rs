@@ -56,6 +56,8 @@ pub(super) struct Answer {
     /// `None` once all of it is in `output` and `data`.
     body: Option<ResponseBody>,
     chunked: bool,
+    /// The end of the connection is all that tells the body's end.
+    until_close: bool,
     trailers: bool,
     /// Whether the client may send another request when it has this.
     pub keep_alive: bool,
@@ -85,6 +87,7 @@ impl Answer {
             data: Bytes::new(),
             body: Some(body),
             chunked: framing == Framing::Chunked,
+            until_close: framing == Framing::UntilClose,
             trailers: asked.trailers,
             keep_alive,
             was_blocked: false,
@@ -105,6 +108,10 @@ impl Answer {
                     Poll::Pending if gathered == Gathered::Broken => return Poll::Ready(Ended::Broken),
                     Poll::Pending => {
                         self.was_blocked = true;
+                        // The client may read nothing before it has sent everything.
+                        if let Some(ResponseBody::Relay(relay)) = &mut self.body {
+                            relay.push_request(cx);
+                        }
                         return Poll::Pending;
                     }
                 }
@@ -193,6 +200,11 @@ impl Answer {
                 self.end_chunk();
             }
         }
+    }
+
+    /// Where a client would take the connection's end for the answer's.
+    pub fn ends_with_connection(&self) -> bool {
+        self.until_close
     }
 
     /// The buffer, for the next answer on this connection.

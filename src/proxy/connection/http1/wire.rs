@@ -2,7 +2,7 @@
 //! request body among them ends.
 //!
 //! The connection's task and the body of the exchange on it are polled by the same task, and share this. Nothing
-//! is held across polls but what was received: at most one read of the worker's scratch.
+//! is held across polls but what was received: at most two reads of the worker's scratch.
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::future::Future;
@@ -10,9 +10,11 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::Frame;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -20,6 +22,9 @@ use super::super::{ClientConn, Opened};
 use crate::proxy::client_body::ClientBroken;
 use crate::proxy::decode::{Framing, Piece};
 use crate::proxy::upstream::{DIRECT_BYTES, DIRECT_FROM_BYTES};
+
+/// So much and one read is taken of what a client sends ahead of its turn; the rest stays with the kernel.
+const AHEAD_BYTES: usize = 16 << 10;
 
 pub(in crate::proxy) struct Wire {
     stream: RefCell<TcpStream>,
@@ -101,11 +106,17 @@ impl Wire {
 
     fn next_piece(&self) -> Result<Option<Piece>, ClientBroken> {
         let mut body = self.body.borrow_mut();
-        let piece = body.next(&mut self.input.borrow_mut())?;
-        if matches!(piece, Some(Piece::Trailers(_) | Piece::End)) {
-            *body = Framing::Length(0);
+        let piece = body.next(&mut self.input.borrow_mut());
+        match &piece {
+            Ok(Some(Piece::Trailers(_) | Piece::End)) => *body = Framing::Length(0),
+            // Nobody knows where it ends, so nothing after it is a request.
+            Err(_) => {
+                *body = Framing::UntilClose;
+                self.input.take();
+            }
+            Ok(_) => {}
         }
-        Ok(piece)
+        Ok(piece?)
     }
 
     /// Takes what is already here of a body that nobody will read. Whether that was the rest of it.
@@ -139,17 +150,21 @@ impl Wire {
         Poll::Ready(Ok(buffer.filled().len()))
     }
 
-    /// Whether the client has gone, as far as that can be told: behind an unread body, or a request that is already
-    /// here, nothing is looked for.
+    /// Whether the client has gone, as far as that can be told: behind an unread body, or much that was sent ahead of
+    /// its turn, nothing is looked for.
     pub(super) fn poll_gone(&self, cx: &mut Context<'_>) -> bool {
-        if !self.has_whole_body() || !self.input.borrow().is_empty() {
-            return false;
+        while self.has_whole_body() && self.input.borrow().len() < AHEAD_BYTES {
+            let mut scratch = self.conn.worker.scratch.buffer();
+            match self.poll_read(cx, &mut scratch) {
+                Poll::Ready(Ok(0) | Err(_)) => return true,
+                Poll::Ready(Ok(count)) => {
+                    let ahead = [&self.input.take()[..], &scratch[..count]].concat();
+                    self.input.replace(ahead.into());
+                }
+                Poll::Pending => return false,
+            }
         }
-        match self.poll_input(cx, 0) {
-            Poll::Ready(Ok(count)) => count == 0,
-            Poll::Ready(Err(_)) => true,
-            Poll::Pending => false,
-        }
+        false
     }
 
     /// Writes one buffer after the other in one call.
@@ -169,6 +184,11 @@ impl Wire {
     /// No more will be written.
     pub(super) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(cx)
+    }
+
+    /// Has the socket close with a reset: an end would look like the end of an answer.
+    pub(super) fn abort(&self) {
+        let _ = SockRef::from(&*self.stream.borrow()).set_linger(Some(Duration::ZERO));
     }
 
     /// As much as the kernel takes at once.
