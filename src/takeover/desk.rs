@@ -35,8 +35,9 @@ impl Desk {
         asked: impl Fn(Session) + Send + 'static,
     ) -> io::Result<Self> {
         // Renamed into its place, so that there is no moment without one, and none with other permissions.
-        let new = path.with_extension(format!("{}.new", std::process::id()));
-        if new.as_os_str().len() > PATH_BYTES {
+        // Of one length whatever the process's number, so that what one could open the next one can.
+        let new = path.with_file_name(format!(".{:08x}", std::process::id()));
+        if path.as_os_str().len().max(new.as_os_str().len()) > PATH_BYTES {
             let text = format!("a socket's path has at most {PATH_BYTES} bytes; name another by --takeover-socket");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
