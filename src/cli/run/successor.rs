@@ -74,8 +74,7 @@ pub(super) fn hand_over(
         tracing::warn!(pid, "the take-over failed; serving on: {error:#}");
         return Ok(Some(running));
     }
-    let mut hurried = |wait| events.stops_within(wait);
-    let Some(released) = running.release(&mut hurried) else { return Ok(None) };
+    let released = running.release();
     match session.give_state() {
         Ok(()) => {
             tracing::info!(pid, "the process that has taken over serves; finishing what is in flight");
@@ -93,7 +92,7 @@ pub(super) fn hand_over(
             tracing::warn!(pid, %error, "the take-over failed; taking the state up again");
             // Closed first, so that the other one lets go of the state.
             drop(session);
-            released.resume(&mut hurried)
+            released.resume(&mut |wait| events.stops_within(wait))
         }
     }
 }
