@@ -11,12 +11,14 @@
 //! | old | `yours` | it will not come back by itself |
 //! | new | `accepting` | the old one closes its listeners, finishes what is in flight, and ends |
 //!
-//! Whoever breaks off before `accepting` leaves the old one serving. The connection stays open until the old process has
-//! ended: so long there are two, and a third is refused.
+//! Whoever breaks off before `yours` leaves the old one serving. From the `state` on the new one could go on alone, so
+//! the old one says `refused` where it takes its place back; where it ends without a word it is dead, and the new one
+//! serves. After `yours` the old one comes back only if the new one's end closes: it waits as long as that stands.
+//! The connection stays open until the old process has ended: so long there are two, and a third is refused.
 //!
 //! Rules: the socket's file has mode 0600, and each side asks the kernel whose the other is: it must be of the same
 //! user, or root. Bounds: a line of [`LINE_BYTES`], [`MAX_SOCKETS`] descriptors, one process at a time, and each wait
-//! has an end.
+//! has an end, but the one after `yours`.
 
 mod desk;
 mod wire;
@@ -120,8 +122,13 @@ impl Predecessor {
 
     /// When this returns, the other process does not come back unless this one fails.
     pub fn say_serving(&mut self) -> Result<(), TakeoverError> {
-        self.wire.say(&Word::Serving, &[])?;
-        self.wire.expect(PROMPTLY, |word| matches!(word, Word::Yours))
+        // What it said before it closed can be heard though nothing can be said to it any more.
+        let _ = self.wire.say(&Word::Serving, &[]);
+        match self.wire.expect(PROMPTLY, |word| matches!(word, Word::Yours)) {
+            // Not given up, but dead: only this one is left.
+            Err(TakeoverError::Gone) => Ok(()),
+            heard => heard,
+        }
     }
 
     pub fn say_accepting(&mut self) -> Result<(), TakeoverError> {
@@ -152,7 +159,21 @@ impl Session {
         self.wire.say(&Word::State, &[])?;
         self.wire.expect(PATIENTLY, |word| matches!(word, Word::Serving))?;
         self.wire.say(&Word::Yours, &[])?;
-        self.wire.expect(PROMPTLY, |word| matches!(word, Word::Accepting))
+        loop {
+            match self.wire.hear(PATIENTLY) {
+                Ok(Word::Accepting) => return Ok(()),
+                Ok(_) => return Err(TakeoverError::Unexpected),
+                // It stands, and may go on at any time: to come back now would make two.
+                Err(TakeoverError::TimedOut) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Takes the place back: without this, the other process would take the end for a death, and serve.
+    pub fn say_no(&mut self, why: &str) {
+        // One that has gone needs no word.
+        let _ = self.wire.say(&Word::Refused(why.to_owned()), &[]);
     }
 }
 
@@ -200,6 +221,22 @@ mod tests {
         new.say_serving().expect("it is heard");
         new.say_accepting().expect("it is heard");
         old.join().expect("no panic").expect("it went as it should");
+    }
+
+    #[test]
+    fn an_old_process_that_dies_with_the_state_given_leaves_the_new_one_and_one_that_says_no_does_not() {
+        for (no, served) in [(None, true), (Some("too late"), false)] {
+            let (_folder, path, _desk, sessions) = desk(None);
+            let mut new = Predecessor::find(&path).expect("it may").expect("one is there");
+            let mut session = sessions.recv_timeout(SOON).expect("it is let in");
+            session.wire.say(&Word::State, &[]).expect("it is heard");
+            new.take_state().expect("it is given");
+            no.into_iter().for_each(|why| session.say_no(why));
+            drop(session);
+            let answer = new.say_serving();
+            assert_eq!(answer.is_ok(), served, "{answer:?}");
+            assert!(served || matches!(answer, Err(TakeoverError::Refused(_))), "{answer:?}");
+        }
     }
 
     #[test]

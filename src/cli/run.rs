@@ -101,7 +101,10 @@ fn start(
         }
     }
     let running = app::start_with(config, Some(file), sockets, &mut predecessor)?;
-    predecessor.say_accepting().context("taking over")?;
+    // It has given its place away, and this one has it: nothing is to be undone where it cannot hear.
+    if let Err(error) = predecessor.say_accepting() {
+        tracing::warn!(%error, "the process that was taken over from does not hear that it may end");
+    }
     Ok((running, Some(predecessor)))
 }
 

@@ -90,7 +90,8 @@ pub(super) fn hand_over(
         }
         Err(error) => {
             tracing::warn!(pid, %error, "the take-over failed; taking the state up again");
-            // Closed first, so that the other one lets go of the state.
+            // Said and closed first, so that the other one lets go of the state.
+            session.say_no("too late; the old process has taken its state up again");
             drop(session);
             released.resume(&mut |wait| events.stops_within(wait))
         }
