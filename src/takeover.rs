@@ -44,6 +44,9 @@ const PROMPTLY: Duration = Duration::from_secs(10);
 /// For reading a file, or a state, of any size on a busy machine.
 const PATIENTLY: Duration = Duration::from_secs(60);
 
+/// Whether this process has been asked to stop: asked again and again where it waits.
+pub type Stopped<'a> = &'a mut dyn FnMut() -> bool;
+
 /// A listening socket: its name, and the address that the file gives it.
 pub type Named = (String, SocketAddr, OwnedFd);
 
@@ -69,6 +72,8 @@ pub enum TakeoverError {
     Gone,
     #[error("the other process did not answer in time")]
     TimedOut,
+    #[error("this process is asked to stop")]
+    Stopped,
     #[error("refused: {0}")]
     Refused(String),
     #[error("the other process said something unexpected; is it another release? restart it instead")]
@@ -117,14 +122,14 @@ impl Predecessor {
     /// When this returns, the state is this process's.
     pub fn take_state(&mut self) -> Result<(), TakeoverError> {
         self.wire.say(&Word::Ready, &[])?;
-        self.wire.expect(PATIENTLY, |word| matches!(word, Word::State))
+        self.wire.expect(PATIENTLY, &mut || false, |word| matches!(word, Word::State))
     }
 
     /// When this returns, the other process does not come back unless this one fails.
     pub fn say_serving(&mut self) -> Result<(), TakeoverError> {
         // What it said before it closed can be heard though nothing can be said to it any more.
         let _ = self.wire.say(&Word::Serving, &[]);
-        match self.wire.expect(PROMPTLY, |word| matches!(word, Word::Yours)) {
+        match self.wire.expect(PROMPTLY, &mut || false, |word| matches!(word, Word::Yours)) {
             // Not given up, but dead: only this one is left.
             Err(TakeoverError::Gone) => Ok(()),
             heard => heard,
@@ -147,21 +152,25 @@ impl Session {
     }
 
     /// Shows the sockets, and waits until the other process has use for the state.
-    pub fn hand_on(&mut self, sockets: &[(&'static str, SocketAddr, OwnedFd)]) -> Result<(), TakeoverError> {
+    pub fn hand_on(
+        &mut self,
+        sockets: &[(&'static str, SocketAddr, OwnedFd)],
+        stopped: Stopped<'_>,
+    ) -> Result<(), TakeoverError> {
         let names = sockets.iter().map(|(name, address, _)| ((*name).to_owned(), *address)).collect();
         let descriptors: Vec<_> = sockets.iter().map(|(_, _, socket)| socket.as_fd()).collect();
         self.wire.say(&Word::Sockets(names), &descriptors)?;
-        self.wire.expect(PATIENTLY, |word| matches!(word, Word::Ready))
+        self.wire.expect(PATIENTLY, stopped, |word| matches!(word, Word::Ready))
     }
 
-    /// The state is free; waits until the other process serves with it.
-    pub fn give_state(&mut self) -> Result<(), TakeoverError> {
+    /// The state is free; waits until the other process serves with it, or a stop is asked for once it has the place.
+    pub fn give_state(&mut self, stopped: Stopped<'_>) -> Result<(), TakeoverError> {
         self.wire.say(&Word::State, &[])?;
-        self.wire.expect(PATIENTLY, |word| matches!(word, Word::Serving))?;
+        self.wire.expect(PATIENTLY, stopped, |word| matches!(word, Word::Serving))?;
         self.wire.say(&Word::Yours, &[])?;
         loop {
-            match self.wire.hear(PATIENTLY) {
-                Ok(Word::Accepting) => return Ok(()),
+            match self.wire.hear_unless(PATIENTLY, stopped) {
+                Ok(Word::Accepting) | Err(TakeoverError::Stopped) => return Ok(()),
                 Ok(_) => return Err(TakeoverError::Unexpected),
                 // It stands, and may go on at any time: to come back now would make two.
                 Err(TakeoverError::TimedOut) => {}
@@ -208,7 +217,9 @@ mod tests {
             .iter()
             .map(|one| ("listener", one.local_addr().expect("bound"), one.try_clone().expect("a copy").into()))
             .collect();
-        let old = std::thread::spawn(move || session.hand_on(&sockets).and_then(|()| session.give_state()));
+        let old = std::thread::spawn(move || {
+            session.hand_on(&sockets, &mut || false).and_then(|()| session.give_state(&mut || false))
+        });
         let got = new.sockets().expect("they come");
         assert_eq!(got.len(), MAX_SOCKETS);
         for ((name, address, socket), listener) in got.into_iter().zip(listeners) {
@@ -237,6 +248,24 @@ mod tests {
             assert_eq!(answer.is_ok(), served, "{answer:?}");
             assert!(served || matches!(answer, Err(TakeoverError::Refused(_))), "{answer:?}");
         }
+    }
+
+    #[test]
+    fn a_stop_is_heard_while_the_other_process_takes_its_time() {
+        let (_folder, path, _desk, sessions) = desk(None);
+        let mut new = Predecessor::find(&path).expect("it may").expect("one is there");
+        let mut session = sessions.recv_timeout(SOON).expect("it is let in");
+        let second = || {
+            let mut asked = 0;
+            move || {
+                asked += 1;
+                asked > 1
+            }
+        };
+        assert!(matches!(session.hand_on(&[], &mut second()), Err(TakeoverError::Stopped)));
+        assert!(matches!(session.give_state(&mut second()), Err(TakeoverError::Stopped)));
+        new.wire.say(&Word::Serving, &[]).expect("it is heard");
+        session.give_state(&mut second()).expect("the place is the other's: the stop asks for no more than that");
     }
 
     #[test]

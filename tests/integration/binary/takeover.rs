@@ -293,6 +293,25 @@ fn an_old_process_that_dies_with_its_state_given_leaves_the_new_one_serving() {
 }
 
 #[test]
+fn a_stop_is_heard_during_a_take_over() {
+    let (endpoint, file) = (endpoint(), File::new(""));
+    write_config(&file, &endpoint, "");
+    for words in [&[][..], &["\"ready\""]] {
+        let old = Proxy::with_file(&file.path);
+        let mut puppet = Puppet::at(&file);
+        puppet.say(HELLO);
+        puppet.hear("sockets");
+        for word in words {
+            puppet.say(word);
+            puppet.hear("state");
+        }
+        old.process.signal("TERM");
+        ended_well(old.process);
+        assert!(!desk(&file).exists());
+    }
+}
+
+#[test]
 fn there_are_two_at_most() {
     let (endpoint, file) = (endpoint(), File::new(""));
     write_config(&file, &endpoint, "");
