@@ -11,12 +11,14 @@
 //! | old | `yours` | it will not come back by itself |
 //! | new | `accepting` | the old one closes its listeners, finishes what is in flight, and ends |
 //!
-//! Whoever breaks off before `accepting` leaves the old one serving. The connection stays open until the old process has
-//! ended: so long there are two, and a third is refused.
+//! Whoever breaks off before `yours` leaves the old one serving. From the `state` on the new one could go on alone, so
+//! the old one says `refused` where it takes its place back; where it ends without a word it is dead, and the new one
+//! serves. After `yours` the old one comes back only if the new one's end closes: it waits as long as that stands.
+//! The connection stays open until the old process has ended: so long there are two, and a third is refused.
 //!
 //! Rules: the socket's file has mode 0600, and each side asks the kernel whose the other is: it must be of the same
 //! user, or root. Bounds: a line of [`LINE_BYTES`], [`MAX_SOCKETS`] descriptors, one process at a time, and each wait
-//! has an end.
+//! has an end, but the one after `yours`.
 
 mod desk;
 mod wire;
@@ -41,6 +43,9 @@ const MAX_SOCKETS: usize = 65;
 const PROMPTLY: Duration = Duration::from_secs(10);
 /// For reading a file, or a state, of any size on a busy machine.
 const PATIENTLY: Duration = Duration::from_secs(60);
+
+/// Whether this process has been asked to stop: asked again and again where it waits.
+pub type Stopped<'a> = &'a mut dyn FnMut() -> bool;
 
 /// A listening socket: its name, and the address that the file gives it.
 pub type Named = (String, SocketAddr, OwnedFd);
@@ -67,6 +72,8 @@ pub enum TakeoverError {
     Gone,
     #[error("the other process did not answer in time")]
     TimedOut,
+    #[error("this process is asked to stop")]
+    Stopped,
     #[error("refused: {0}")]
     Refused(String),
     #[error("the other process said something unexpected; is it another release? restart it instead")]
@@ -115,13 +122,18 @@ impl Predecessor {
     /// When this returns, the state is this process's.
     pub fn take_state(&mut self) -> Result<(), TakeoverError> {
         self.wire.say(&Word::Ready, &[])?;
-        self.wire.expect(PATIENTLY, |word| matches!(word, Word::State))
+        self.wire.expect(PATIENTLY, &mut || false, |word| matches!(word, Word::State))
     }
 
     /// When this returns, the other process does not come back unless this one fails.
     pub fn say_serving(&mut self) -> Result<(), TakeoverError> {
-        self.wire.say(&Word::Serving, &[])?;
-        self.wire.expect(PROMPTLY, |word| matches!(word, Word::Yours))
+        // What it said before it closed can be heard though nothing can be said to it any more.
+        let _ = self.wire.say(&Word::Serving, &[]);
+        match self.wire.expect(PROMPTLY, &mut || false, |word| matches!(word, Word::Yours)) {
+            // Not given up, but dead: only this one is left.
+            Err(TakeoverError::Gone) => Ok(()),
+            heard => heard,
+        }
     }
 
     pub fn say_accepting(&mut self) -> Result<(), TakeoverError> {
@@ -140,19 +152,37 @@ impl Session {
     }
 
     /// Shows the sockets, and waits until the other process has use for the state.
-    pub fn hand_on(&mut self, sockets: &[(&'static str, SocketAddr, OwnedFd)]) -> Result<(), TakeoverError> {
+    pub fn hand_on(
+        &mut self,
+        sockets: &[(&'static str, SocketAddr, OwnedFd)],
+        stopped: Stopped<'_>,
+    ) -> Result<(), TakeoverError> {
         let names = sockets.iter().map(|(name, address, _)| ((*name).to_owned(), *address)).collect();
         let descriptors: Vec<_> = sockets.iter().map(|(_, _, socket)| socket.as_fd()).collect();
         self.wire.say(&Word::Sockets(names), &descriptors)?;
-        self.wire.expect(PATIENTLY, |word| matches!(word, Word::Ready))
+        self.wire.expect(PATIENTLY, stopped, |word| matches!(word, Word::Ready))
     }
 
-    /// The state is free; waits until the other process serves with it.
-    pub fn give_state(&mut self) -> Result<(), TakeoverError> {
+    /// The state is free; waits until the other process serves with it, or a stop is asked for once it has the place.
+    pub fn give_state(&mut self, stopped: Stopped<'_>) -> Result<(), TakeoverError> {
         self.wire.say(&Word::State, &[])?;
-        self.wire.expect(PATIENTLY, |word| matches!(word, Word::Serving))?;
+        self.wire.expect(PATIENTLY, stopped, |word| matches!(word, Word::Serving))?;
         self.wire.say(&Word::Yours, &[])?;
-        self.wire.expect(PROMPTLY, |word| matches!(word, Word::Accepting))
+        loop {
+            match self.wire.hear_unless(PATIENTLY, stopped) {
+                Ok(Word::Accepting) | Err(TakeoverError::Stopped) => return Ok(()),
+                Ok(_) => return Err(TakeoverError::Unexpected),
+                // It stands, and may go on at any time: to come back now would make two.
+                Err(TakeoverError::TimedOut) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Takes the place back: without this, the other process would take the end for a death, and serve.
+    pub fn say_no(&mut self, why: &str) {
+        // One that has gone needs no word.
+        let _ = self.wire.say(&Word::Refused(why.to_owned()), &[]);
     }
 }
 
@@ -187,7 +217,9 @@ mod tests {
             .iter()
             .map(|one| ("listener", one.local_addr().expect("bound"), one.try_clone().expect("a copy").into()))
             .collect();
-        let old = std::thread::spawn(move || session.hand_on(&sockets).and_then(|()| session.give_state()));
+        let old = std::thread::spawn(move || {
+            session.hand_on(&sockets, &mut || false).and_then(|()| session.give_state(&mut || false))
+        });
         let got = new.sockets().expect("they come");
         assert_eq!(got.len(), MAX_SOCKETS);
         for ((name, address, socket), listener) in got.into_iter().zip(listeners) {
@@ -200,6 +232,40 @@ mod tests {
         new.say_serving().expect("it is heard");
         new.say_accepting().expect("it is heard");
         old.join().expect("no panic").expect("it went as it should");
+    }
+
+    #[test]
+    fn an_old_process_that_dies_with_the_state_given_leaves_the_new_one_and_one_that_says_no_does_not() {
+        for (no, served) in [(None, true), (Some("too late"), false)] {
+            let (_folder, path, _desk, sessions) = desk(None);
+            let mut new = Predecessor::find(&path).expect("it may").expect("one is there");
+            let mut session = sessions.recv_timeout(SOON).expect("it is let in");
+            session.wire.say(&Word::State, &[]).expect("it is heard");
+            new.take_state().expect("it is given");
+            no.into_iter().for_each(|why| session.say_no(why));
+            drop(session);
+            let answer = new.say_serving();
+            assert_eq!(answer.is_ok(), served, "{answer:?}");
+            assert!(served || matches!(answer, Err(TakeoverError::Refused(_))), "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn a_stop_is_heard_while_the_other_process_takes_its_time() {
+        let (_folder, path, _desk, sessions) = desk(None);
+        let mut new = Predecessor::find(&path).expect("it may").expect("one is there");
+        let mut session = sessions.recv_timeout(SOON).expect("it is let in");
+        let second = || {
+            let mut asked = 0;
+            move || {
+                asked += 1;
+                asked > 1
+            }
+        };
+        assert!(matches!(session.hand_on(&[], &mut second()), Err(TakeoverError::Stopped)));
+        assert!(matches!(session.give_state(&mut second()), Err(TakeoverError::Stopped)));
+        new.wire.say(&Word::Serving, &[]).expect("it is heard");
+        session.give_state(&mut second()).expect("the place is the other's: the stop asks for no more than that");
     }
 
     #[test]

@@ -35,7 +35,8 @@ impl Handover for () {
 /// A process whose state another one may take. It serves on, and nothing that it decides changes.
 pub struct Released {
     plane: Plane,
-    origin: Origin,
+    /// `None`: the control plane had ended by itself before, and there is nothing to go on from.
+    origin: Option<Origin>,
 }
 
 impl Running {
@@ -47,18 +48,15 @@ impl Running {
         Ok(sockets)
     }
 
-    /// Ends the control plane: its state is on the disk then, and free. `None`: it had ended by a panic before, and
-    /// nothing was left but to stop.
-    pub fn release(self, hurried: Patience<'_>) -> Option<Released> {
+    /// Ends the control plane: its state is on the disk then, and free.
+    pub fn release(self) -> Released {
         let Self { plane, control_plane, ready, control, .. } = self;
         drop((ready, control));
-        match control_plane.stop() {
-            Some(origin) => Some(Released { plane, origin }),
-            None => {
-                plane.drain(false, hurried);
-                None
-            }
+        let origin = control_plane.stop();
+        if origin.is_none() {
+            tracing::error!("the control plane had ended before; the state is as it left it");
         }
+        Released { plane, origin }
     }
 }
 
@@ -66,9 +64,16 @@ impl Running {
 const PAUSE: Duration = Duration::from_millis(500);
 
 impl Released {
-    /// Takes the state up again; tries until it is free. `None`: it was stopped meanwhile.
+    /// Takes the state up again; tries until it is free. Without an origin it serves on as it did before, by the last
+    /// table. `None`: it was stopped meanwhile.
     pub fn resume(self, hurried: Patience<'_>) -> anyhow::Result<Option<Running>> {
         let Self { plane, origin } = self;
+        let Some(origin) = origin else {
+            tracing::error!("there is no control plane to go on with; serving by the last table until told to stop");
+            while !hurried(PAUSE) {}
+            plane.drain(false, hurried);
+            return Ok(None);
+        };
         loop {
             let live = Live { table: plane.shared.table.clone(), pins: plane.shared.pins.clone() };
             let error = match State::open(&origin.config, &plane.registry, Some(live)) {
@@ -86,5 +91,38 @@ impl Released {
     /// The other process serves: lets what is in flight end.
     pub fn drain(self, hurried: Patience<'_>) {
         self.plane.drain(false, hurried);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+    use crate::app;
+    use crate::config::Config;
+
+    #[test]
+    fn a_process_whose_control_plane_has_ended_by_itself_can_be_taken_over_from_and_serves_on_if_not() {
+        let ports = "listeners: [{ address: '127.0.0.1:0' }]\nadmin: { address: '127.0.0.1:0' }\nworkers: 1\n";
+        let agent = "{ versions: { 1.0.0: { endpoints: ['http://127.0.0.1:1'] } }, stable: 1.0.0 }";
+        let text = format!("{ports}state_dir: none\nagents: {{ bot: {agent} }}\n");
+        let config = Config::parse("test.yaml", &text, &|_| None).expect("it is right");
+        let mut running = app::start(config, None).expect("it starts");
+        let address = running.listeners[0];
+        // As after a panic: the thread ends without an origin.
+        running.control_plane.thread = std::thread::spawn(|| None);
+        let released = running.release();
+        let mut waits = 0;
+        let left = released.resume(&mut |wait| {
+            waits += 1;
+            if waits < 3 {
+                TcpStream::connect(address).expect("it listens still");
+            }
+            std::thread::sleep(wait.min(Duration::from_millis(10)));
+            waits >= 3
+        });
+        assert!(left.expect("no error").is_none() && waits >= 3);
+        assert!(TcpStream::connect(address).is_err(), "told to stop, it has closed");
     }
 }

@@ -101,7 +101,10 @@ fn start(
         }
     }
     let running = app::start_with(config, Some(file), sockets, &mut predecessor)?;
-    predecessor.say_accepting().context("taking over")?;
+    // It has given its place away, and this one has it: nothing is to be undone where it cannot hear.
+    if let Err(error) = predecessor.say_accepting() {
+        tracing::warn!(%error, "the process that was taken over from does not hear that it may end");
+    }
     Ok((running, Some(predecessor)))
 }
 
@@ -127,12 +130,14 @@ impl Place {
         Ok(found)
     }
 
-    /// From now on, another process may take over.
+    /// From now on, another process may take over. Where this one has itself, it is the only one left, and serves on
+    /// even if no other can follow.
     fn open(self, predecessor: Option<Predecessor>, events: &Events) -> anyhow::Result<Option<Desk>> {
         let Some(path) = self.path else { return Ok(None) };
+        let needed = self.given && predecessor.is_none();
         match Desk::open(&path, predecessor, events.door()) {
             Ok(desk) => Ok(Some(desk)),
-            Err(error) if self.given => Err(error).with_context(|| format!("--takeover-socket {}", path.display())),
+            Err(error) if needed => Err(error).with_context(|| format!("--takeover-socket {}", path.display())),
             Err(error) => {
                 tracing::warn!(%error, path = %path.display(), "no process can take over from this one");
                 Ok(None)

@@ -7,10 +7,13 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::wire::{self, Wire};
 use super::{PROMPTLY, PROTOCOL, Predecessor, TakeoverError, Word};
 
+/// After an accept error such as EMFILE: descriptors may come free.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What the kernel takes as a socket's path, less its end.
 const PATH_BYTES: usize = 107;
 
@@ -35,8 +38,9 @@ impl Desk {
         asked: impl Fn(Session) + Send + 'static,
     ) -> io::Result<Self> {
         // Renamed into its place, so that there is no moment without one, and none with other permissions.
-        let new = path.with_extension(format!("{}.new", std::process::id()));
-        if new.as_os_str().len() > PATH_BYTES {
+        // Of one length whatever the process's number, so that what one could open the next one can.
+        let new = path.with_file_name(format!(".{:08x}", std::process::id()));
+        if path.as_os_str().len().max(new.as_os_str().len()) > PATH_BYTES {
             let text = format!("a socket's path has at most {PATH_BYTES} bytes; name another by --takeover-socket");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
@@ -47,8 +51,12 @@ impl Desk {
             .and_then(|metadata| std::fs::rename(&new, path).map(|()| (metadata.dev(), metadata.ino())));
         let inode = placed.inspect_err(|_| drop(std::fs::remove_file(&new)))?;
         let clerk = Clerk { predecessor, taken: Arc::default() };
-        let serve =
-            move || listener.incoming().flatten().for_each(|stream| clerk.admit(stream).into_iter().for_each(&asked));
+        let serve = move || {
+            listener.incoming().for_each(|stream| match stream {
+                Ok(stream) => clerk.admit(stream).into_iter().for_each(&asked),
+                Err(_) => std::thread::sleep(ACCEPT_PAUSE),
+            });
+        };
         std::thread::Builder::new().name("takeover".into()).spawn(serve)?;
         Ok(Self { path: path.to_owned(), inode })
     }

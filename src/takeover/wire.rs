@@ -12,7 +12,7 @@ use rustix::net::{
     SendFlags, recvmsg, sendmsg, sockopt,
 };
 
-use super::{LINE_BYTES, MAX_SOCKETS, TakeoverError, Word};
+use super::{LINE_BYTES, MAX_SOCKETS, Stopped, TakeoverError, Word};
 
 /// The process at the other end, if it may be talked to.
 pub(super) fn peer(stream: &UnixStream) -> Result<i32, TakeoverError> {
@@ -22,6 +22,9 @@ pub(super) fn peer(stream: &UnixStream) -> Result<i32, TakeoverError> {
     }
     Ok(other.pid.as_raw_nonzero().get())
 }
+
+/// For how long a stop may go unheard.
+const SLICE: Duration = Duration::from_millis(100);
 
 pub(super) struct Wire {
     stream: UnixStream,
@@ -51,6 +54,11 @@ impl Wire {
 
     /// The next word. A refusal is an error.
     pub fn hear(&mut self, patience: Duration) -> Result<Word, TakeoverError> {
+        self.hear_unless(patience, &mut || false)
+    }
+
+    /// The same, until a stop is asked for.
+    pub fn hear_unless(&mut self, patience: Duration, stopped: Stopped<'_>) -> Result<Word, TakeoverError> {
         let deadline = Instant::now() + patience;
         loop {
             if let Some(end) = self.received.iter().position(|byte| *byte == b'\n') {
@@ -64,32 +72,40 @@ impl Wire {
             if self.received.len() > LINE_BYTES {
                 return Err(TakeoverError::Unexpected);
             }
+            if stopped() {
+                return Err(TakeoverError::Stopped);
+            }
             self.receive(deadline)?;
         }
     }
 
-    pub fn expect(&mut self, patience: Duration, wanted: impl FnOnce(&Word) -> bool) -> Result<(), TakeoverError> {
-        if wanted(&self.hear(patience)?) { Ok(()) } else { Err(TakeoverError::Unexpected) }
+    pub fn expect(
+        &mut self,
+        patience: Duration,
+        stopped: Stopped<'_>,
+        wanted: impl FnOnce(&Word) -> bool,
+    ) -> Result<(), TakeoverError> {
+        if wanted(&self.hear_unless(patience, stopped)?) { Ok(()) } else { Err(TakeoverError::Unexpected) }
     }
 
     pub fn take_descriptors(&mut self) -> Vec<OwnedFd> {
         std::mem::take(&mut self.descriptors)
     }
 
+    /// What there is, or nothing after a [`SLICE`].
     fn receive(&mut self, deadline: Instant) -> Result<(), TakeoverError> {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(TakeoverError::TimedOut);
         }
-        self.stream.set_read_timeout(Some(left))?;
+        self.stream.set_read_timeout(Some(left.min(SLICE)))?;
         let mut block = [0; 4096];
         let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(MAX_SOCKETS))];
         let mut beside = RecvAncillaryBuffer::new(&mut space);
         let got = match recvmsg(&self.stream, &mut [IoSliceMut::new(&mut block)], &mut beside, RecvFlags::CMSG_CLOEXEC)
         {
             Ok(got) => got,
-            Err(rustix::io::Errno::INTR) => return Ok(()),
-            Err(rustix::io::Errno::AGAIN) => return Err(TakeoverError::TimedOut),
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => return Ok(()),
             Err(error) => return Err(gone_or(error.into())),
         };
         for message in beside.drain() {

@@ -8,6 +8,9 @@ use tokio::sync::mpsc;
 
 use crate::takeover::Session;
 
+/// Long enough for the runtime to hear of a signal that was there before.
+const GLANCE: Duration = Duration::from_millis(1);
+
 pub(super) enum Event {
     /// SIGTERM or SIGINT.
     Stop,
@@ -20,6 +23,8 @@ pub(super) enum Event {
 pub(super) struct Events {
     runtime: Runtime,
     stop: StopSignals,
+    /// Heard, and not yet told of as an event.
+    stopped: bool,
     upgrade: Signal,
     /// One at a time: more are refused at the door.
     sessions: (mpsc::Sender<Session>, mpsc::Receiver<Session>),
@@ -47,7 +52,7 @@ impl Events {
             StopSignals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
         let upgrade = signal(SignalKind::user_defined2())?;
         drop(inside);
-        Ok(Self { runtime, stop, upgrade, sessions: mpsc::channel(1) })
+        Ok(Self { runtime, stop, stopped: false, upgrade, sessions: mpsc::channel(1) })
     }
 
     /// For the desk, which has a thread of its own.
@@ -58,7 +63,10 @@ impl Events {
     }
 
     pub fn next(&mut self) -> Event {
-        let Self { runtime, stop, upgrade, sessions } = self;
+        let Self { runtime, stop, stopped, upgrade, sessions } = self;
+        if std::mem::take(stopped) {
+            return Event::Stop;
+        }
         runtime.block_on(async {
             tokio::select! {
                 () = stop.next() => Event::Stop,
@@ -67,6 +75,12 @@ impl Events {
                 Some(session) = sessions.1.recv() => Event::Takeover(session),
             }
         })
+    }
+
+    /// Whether a stop was asked for; it is the next event nevertheless.
+    pub fn stopped(&mut self) -> bool {
+        self.stopped |= self.stops_within(GLANCE);
+        self.stopped
     }
 
     /// Waits so long, and answers whether a stop was asked for meanwhile.

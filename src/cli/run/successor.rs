@@ -10,7 +10,7 @@ use anyhow::Context;
 use super::events::Events;
 use crate::app::{Handover, Running};
 use crate::systemd;
-use crate::takeover::{Predecessor, Session};
+use crate::takeover::{Predecessor, Session, TakeoverError};
 
 const FLAG: &str = "--takeover";
 
@@ -69,14 +69,13 @@ pub(super) fn hand_over(
     let pid = session.pid();
     tracing::info!(pid, "a process asks to take over");
     let sockets = running.sockets();
-    let shown = sockets.and_then(|sockets| Ok(session.hand_on(&sockets)?));
+    let shown = sockets.and_then(|sockets| Ok(session.hand_on(&sockets, &mut || events.stopped())?));
     if let Err(error) = shown {
         tracing::warn!(pid, "the take-over failed; serving on: {error:#}");
         return Ok(Some(running));
     }
-    let mut hurried = |wait| events.stops_within(wait);
-    let Some(released) = running.release(&mut hurried) else { return Ok(None) };
-    match session.give_state() {
+    let released = running.release();
+    match session.give_state(&mut || events.stopped()) {
         Ok(()) => {
             tracing::info!(pid, "the process that has taken over serves; finishing what is in flight");
             systemd::notify(&format!("MAINPID={pid}"));
@@ -89,11 +88,19 @@ pub(super) fn hand_over(
             });
             Ok(None)
         }
+        Err(TakeoverError::Stopped) => {
+            systemd::notify("STOPPING=1");
+            tracing::info!(pid, "stopping before the process that asked has taken over, which ends, too");
+            session.say_no("the old process is asked to stop");
+            released.drain(&mut |wait| events.stops_within(wait));
+            Ok(None)
+        }
         Err(error) => {
             tracing::warn!(pid, %error, "the take-over failed; taking the state up again");
-            // Closed first, so that the other one lets go of the state.
+            // Said and closed first, so that the other one lets go of the state.
+            session.say_no("too late; the old process has taken its state up again");
             drop(session);
-            released.resume(&mut hurried)
+            released.resume(&mut |wait| events.stops_within(wait))
         }
     }
 }

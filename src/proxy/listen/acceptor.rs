@@ -109,9 +109,13 @@ async fn accept(
             }
         }
     }
-    // To whom the kernel has said that they are connected they are: closing the socket would break them.
+    // To whom the kernel has said that they are connected they are: closing the socket would break them. For whom there
+    // is no room they stay in the queue, which the process that has taken over shares.
     for _ in 0..BACKLOG {
-        let Some((stream, peer)) = take_waiting(&listener).filter(|_| way.shared.has_room()) else { return };
+        if !way.shared.has_room() {
+            return;
+        }
+        let Some((stream, peer)) = take_waiting(&listener) else { return };
         way.hand_over(stream, peer, &serves.load()).await;
     }
 }

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
@@ -179,7 +179,7 @@ fn the_state_goes_over() {
     assert_eq!(pointsman(&["audit", "verify", "--state-dir", &state_dir(&file)]).code, Some(0));
 }
 
-/// A new process that says only what it is told to.
+/// One of the two processes, that says only what it is told to.
 struct Puppet {
     stream: UnixStream,
     reader: BufReader<UnixStream>,
@@ -187,7 +187,10 @@ struct Puppet {
 
 impl Puppet {
     fn at(file: &File) -> Self {
-        let stream = UnixStream::connect(desk(file)).unwrap();
+        Self::on(UnixStream::connect(desk(file)).unwrap())
+    }
+
+    fn on(stream: UnixStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Self { reader: BufReader::new(stream.try_clone().unwrap()), stream }
     }
@@ -257,6 +260,57 @@ fn a_new_process_that_fails_leaves_the_old_one_serving() {
     assert_eq!(pointsman(&["audit", "verify", "--state-dir", &state_dir(&file)]).code, Some(0));
 }
 
+/// An old process that gives its state away, says `last` if anything, and has gone. The new one binds its own sockets.
+fn old_one_that_ends(file: &File, last: Option<&'static str>) -> JoinHandle<()> {
+    std::fs::create_dir_all(file.at("state")).unwrap();
+    let _ = std::fs::remove_file(desk(file));
+    let listener = UnixListener::bind(desk(file)).unwrap();
+    std::thread::spawn(move || {
+        let mut old = Puppet::on(listener.accept().unwrap().0);
+        old.hear("hello");
+        old.say("{\"sockets\":[]}");
+        old.hear("ready");
+        old.say("\"state\"");
+        last.into_iter().for_each(|word| old.say(word));
+    })
+}
+
+#[test]
+fn an_old_process_that_dies_with_its_state_given_leaves_the_new_one_serving() {
+    let (endpoint, file) = (endpoint(), File::new(""));
+    write_config(&file, &endpoint, "");
+    let old = old_one_that_ends(&file, Some("{\"refused\":\"too late\"}"));
+    let text = refused(&file);
+    assert!(text.contains("too late"), "{text}");
+    old.join().unwrap();
+    for last in [None, Some("\"yours\"")] {
+        let old = old_one_that_ends(&file, last);
+        let new = successor(&file);
+        old.join().unwrap();
+        assert_eq!(new.client().get("/", "u").status(), 200);
+        new.stop();
+    }
+}
+
+#[test]
+fn a_stop_is_heard_during_a_take_over() {
+    let (endpoint, file) = (endpoint(), File::new(""));
+    write_config(&file, &endpoint, "");
+    for words in [&[][..], &["\"ready\""]] {
+        let old = Proxy::with_file(&file.path);
+        let mut puppet = Puppet::at(&file);
+        puppet.say(HELLO);
+        puppet.hear("sockets");
+        for word in words {
+            puppet.say(word);
+            puppet.hear("state");
+        }
+        old.process.signal("TERM");
+        ended_well(old.process);
+        assert!(!desk(&file).exists());
+    }
+}
+
 #[test]
 fn there_are_two_at_most() {
     let (endpoint, file) = (endpoint(), File::new(""));
@@ -306,7 +360,7 @@ fn with_nobody_to_take_over_from_it_starts_afresh() {
     write_config(&file, &endpoint, "");
     std::fs::create_dir(file.at("state")).unwrap();
     // What a killed process leaves.
-    drop(std::os::unix::net::UnixListener::bind(desk(&file)).unwrap());
+    drop(UnixListener::bind(desk(&file)).unwrap());
     let proxy = successor(&file);
     assert_eq!(proxy.client().get("/", "u").status(), 200);
     ended_well(std::mem::replace(&mut { proxy }, successor(&file)).process);
