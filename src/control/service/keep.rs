@@ -147,8 +147,8 @@ impl Inner {
         let key = AgentKey { environment: environment.clone(), agent: id.clone() };
         let Some(rollout) = self.agents.get(&key).map(|entry| &entry.rollout) else { return false };
         let Some(spec) = &rollout.spec.conversations else { return false };
-        let is_barred = || rollout.desired().barred.contains(&place.version);
-        rollout.spec.versions.contains_key(&place.version) && !(spec.evict_on_rollback && is_barred())
+        let is_left = || rollout.left_by(&place.version).is_some();
+        rollout.spec.versions.contains_key(&place.version) && !(spec.evict_on_rollback && is_left())
     }
 
     /// A rollback of the target, or a file that names it no more, ends a migration.
