@@ -109,8 +109,14 @@ impl Pin {
     fn is_busy(&self) -> bool {
         self.in_flight.load(Ordering::Relaxed) > 0
     }
+
+    /// One used in the future was so by a clock that was ahead: it counts from now on, or it would never expire.
     fn idle_for(&self, now: Second) -> Second {
-        now.saturating_sub(self.last_used.load(Ordering::Relaxed))
+        let last_used = self.last_used.load(Ordering::Relaxed);
+        if last_used > now {
+            self.last_used.fetch_min(now, Ordering::Relaxed);
+        }
+        now.saturating_sub(last_used)
     }
 }
 

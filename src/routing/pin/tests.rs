@@ -139,6 +139,18 @@ fn sweeping_forgets_what_nobody_asks_for() {
 }
 
 #[test]
+fn a_clock_that_was_ahead_keeps_nothing_for_ever() {
+    let bench = Bench::new();
+    bench.turn("swept", CANARY, NOW + 1_000_000);
+    bench.turn("found", CANARY, NOW + 1_000_000);
+    bench.pins.sweep(SEGMENTS, NOW);
+    assert_eq!(bench.turn("found", STABLE, NOW + 1), CANARY);
+    bench.pins.sweep(SEGMENTS, NOW + 3601);
+    assert_eq!((bench.find("swept", NOW + 3601).is_none(), bench.pins.len()), (true, 1));
+    assert!(bench.find("found", NOW + 3602).is_none());
+}
+
+#[test]
 fn the_first_of_two_beginnings_counts_for_both() {
     let bench = Bench::new();
     let first = bench.make("a", CANARY, NOW).expect("room");
