@@ -58,7 +58,7 @@ pub struct Pins {
     segments: Box<[Segment]>,
     names: place::Names,
     max: AtomicUsize,
-    /// Pins that are there or about to be; never more than `max`.
+    /// Pins that are there or about to be; never more than `max`, but for a while after that was lowered.
     taken: AtomicUsize,
     events: Events,
     next_victim: AtomicUsize,
@@ -138,7 +138,7 @@ impl Pins {
         })
     }
 
-    /// A new cap. Below what is there, pins go as new ones come.
+    /// A new cap. Below what is there, the table grows no more, and gets smaller with each [`Pins::shrink`].
     pub fn set_max(&self, max: usize) {
         self.max.store(max, Ordering::Relaxed);
     }

@@ -37,6 +37,7 @@ impl Control {
     /// One round; says how long the next may wait.
     pub(in crate::control) fn keep(&self, now: Moment) -> Duration {
         self.0.pins.sweep(SWEPT, second(now.wall));
+        self.0.pins.shrink();
         let places = self.0.pins.places();
         let (moves, left, mut events) = {
             let mut inner = self.0.lock();
