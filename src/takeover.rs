@@ -16,6 +16,11 @@
 //! serves. After `yours` the old one comes back only if the new one's end closes: it waits as long as that stands.
 //! The connection stays open until the old process has ended: so long there are two, and a third is refused.
 //!
+//! Known limits, while the old process finishes what it has in flight: it writes no state any more, so a conversation
+//! that it pins after `state`, as where the agent's answer names it, is not known to the new one, and begins there anew.
+//! And the new one counts none of the old one's responses: a migration, or the next turn under `upgrade_at_turn` once
+//! the grace since the request is over, may move a conversation that the old one still answers.
+//!
 //! Rules: the socket's file has mode 0600, and each side asks the kernel whose the other is: it must be of the same
 //! user, or root. Bounds: a line of [`LINE_BYTES`], [`MAX_SOCKETS`] descriptors, one process at a time, and each wait
 //! has an end, but the one after `yours`.

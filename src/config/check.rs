@@ -87,8 +87,13 @@ pub(super) fn deployment_block(block: Node, agent: &AgentSpec, report: &mut Repo
     let (stable, environment) = (Some(&agent.stable), Some(&agent.environment));
     let (spec, share) = deployment::check(shape?, &agent.id, environment, &agent.versions, stable, &[], &mut scope);
     let spec_of_agent = Arc::new(agent.clone());
-    let desired =
-        DesiredAgent { spec: spec_of_agent, barred: Vec::new(), canary: Some(share), notes: Notes::default() };
+    let desired = DesiredAgent {
+        spec: spec_of_agent,
+        barred: Vec::new(),
+        left: Vec::new(),
+        canary: Some(share),
+        notes: Notes::default(),
+    };
     for rejection in rejections(vec![desired]) {
         scope.error(&rejection.field, rejection.message);
     }
@@ -163,6 +168,7 @@ fn check_table(agents: &[Checked], scope: &mut Scope<'_, '_>) {
     let desired = |agent: &Checked| DesiredAgent {
         spec: agent.intent.spec.clone(),
         barred: Vec::new(),
+        left: Vec::new(),
         canary: agent.share.clone(),
         notes: Notes::default(),
     };

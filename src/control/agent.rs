@@ -6,6 +6,8 @@
 //!   whenever it returns, for the newest [`DEPLOYMENTS_REMEMBERED`] of this agent; a removed agent is forgotten whole.
 //! - A version is barred while its deployment is the current one and is rolled back, aborted or waits. Once an author
 //!   has changed or removed that block, the version serves where the file says so: that is a new decision of theirs.
+//! - Conversations do not come back with that: they leave a version that was rolled back or aborted until a deployment
+//!   of it runs again or it is stable. To wait for its turn, or to be superseded, says nothing for or against it.
 //! - A version that the file no longer defines cannot serve: the file's `stable` takes over, and a deployment of it ends.
 
 use std::collections::VecDeque;
@@ -283,10 +285,23 @@ impl AgentRollout {
         self.last_rollback().and_then(rolled_back_at)
     }
 
+    /// The deployment, maybe an earlier one, with which a version was taken out of service and has not come back since.
+    pub fn left_by(&self, version: &VersionId) -> Option<&Deployment> {
+        let says = |d: &&Deployment| {
+            let undecided = matches!(d.state, DeploymentState::Waiting { .. } | DeploymentState::Superseded { .. });
+            d.spec.version == *version && !undecided
+        };
+        self.deployments().find(says).filter(|d| d.state.is_barred() && *version != self.spec.stable)
+    }
+
+    fn left(&self) -> Vec<VersionId> {
+        self.spec.versions.keys().filter(|version| self.left_by(version).is_some()).cloned().collect()
+    }
+
     /// What the routing table should do with this agent now.
     pub fn desired(&self) -> DesiredAgent {
-        let notes = self.notes.clone();
-        let mut desired = DesiredAgent { spec: self.spec.clone(), barred: Vec::new(), canary: None, notes };
+        let (left, notes) = (self.left(), self.notes.clone());
+        let mut desired = DesiredAgent { spec: self.spec.clone(), barred: Vec::new(), left, canary: None, notes };
         // Stable is never barred and never its own canary, whatever became of a deployment of it.
         let Some(deployment) = self.deployment().filter(|d| d.spec.version != self.spec.stable) else {
             return desired;

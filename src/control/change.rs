@@ -35,7 +35,7 @@ impl Change {
     pub fn moves_traffic(&self) -> bool {
         let traffic = |rollout: &AgentRollout| {
             let desired = rollout.desired();
-            (desired.spec, desired.barred, desired.canary)
+            (desired.spec, desired.barred, desired.left, desired.canary)
         };
         self.before.as_ref().map(traffic) != Some(traffic(&self.after))
     }

@@ -10,6 +10,9 @@
 //!
 //! A million pins are 28 MB, in 256 documents of which those are written that have changed, at most
 //! [`CHUNK_BYTES`] and one document's rest in a commit. A process that is killed loses what changed since.
+//!
+//! Responses in flight are not written down. A process that takes another's place so has all pins idle, although the
+//! old one may still answer some of them: see [`crate::takeover`].
 
 use std::collections::HashMap;
 use std::collections::VecDeque;

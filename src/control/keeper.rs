@@ -82,6 +82,10 @@ impl Keeper {
                 next = next => due = next,
             }
         }
+        if Instant::now() >= due {
+            // A pass was given up midway, and what it had in hand on the blocking thread may come back too late.
+            self.control.pins().mark_all_changed();
+        }
         if timeout(LAST, checkpoints.write()).await.is_err() {
             tracing::error!("the last checkpoint of conversations was not written within {} s", LAST.as_secs());
         }

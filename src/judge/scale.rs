@@ -2,9 +2,15 @@
 //!
 //! A mean can be tested soundly at any moment only where one request cannot outweigh all the others. So a guard on
 //! a mean has a *cap*: each request counts with min(amount, cap)/cap, which lies in 0..=1 (it is winsorised). The
-//! hypothesis that the mean amount is at most the limit implies that the mean of these is at most limit/cap: what
-//! is promised of the one holds of the other. The price is power: what single requests take beyond the cap is not
-//! seen. The factor of `judge/evidence.rs` is linear in the answer,
+//! price is power: what single requests take beyond the cap is not seen.
+//!
+//! With `above`, the hypothesis that the mean amount is at most the limit implies that the mean of these is at most
+//! limit/cap: what is promised of the one holds of the other. With `worse_than_stable_by` it does not, for the cap
+//! takes from stable's mean as well: where stable's rests on few amounts beyond the cap and the version on trial takes
+//! more below it, the winsorised mean may be worse though the plain one is not. The promise there is about winsorised
+//! means only: a version whose own is within the margin of stable's trips with at most the chance that is given.
+//!
+//! The factor of `judge/evidence.rs` is linear in the answer,
 //!
 //! > e(x) = x·p₁/p₀ + (1−x)·(1−p₁)/(1−p₀),
 //!

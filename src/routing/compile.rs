@@ -126,7 +126,8 @@ fn duplicates(sorted: &[&DesiredAgent]) -> Vec<Rejection> {
 
 fn is_unchanged(agent: &Agent, desired: &DesiredAgent) -> bool {
     let same_spec = Arc::ptr_eq(&agent.spec, &desired.spec) || agent.spec == desired.spec;
-    same_spec && agent.barred == desired.barred && agent.canary == desired.canary && agent.notes == desired.notes
+    let same_versions = agent.barred == desired.barred && agent.left == desired.left;
+    same_spec && same_versions && agent.canary == desired.canary && agent.notes == desired.notes
 }
 
 /// The previous matcher where it says the same, else a new one, else all clashes. Routes that are wrong by

@@ -33,8 +33,9 @@ pub fn conversations() -> ConversationSpec {
 pub fn agent_with(change: impl FnOnce(&mut AgentSpec), barred: &[&'static str]) -> Arc<Agent> {
     let mut spec = AgentSpec { conversations: Some(conversations()), ..an_agent() };
     change(&mut spec);
-    let barred = barred.iter().map(|name| VersionId::new(*name)).collect();
-    let agents = vec![DesiredAgent { spec: Arc::new(spec), barred, canary: None, notes: Default::default() }];
+    let barred: Vec<_> = barred.iter().map(|name| VersionId::new(*name)).collect();
+    let left = barred.clone();
+    let agents = vec![DesiredAgent { spec: Arc::new(spec), barred, left, canary: None, notes: Default::default() }];
     let desired = Desired { config_hash: "".into(), agents };
     compile(&desired, None, &StatsRegistry::new(1), 7).expect("a table").agents[0].clone()
 }

@@ -58,7 +58,7 @@ pub struct Pins {
     segments: Box<[Segment]>,
     names: place::Names,
     max: AtomicUsize,
-    /// Pins that are there or about to be; never more than `max`.
+    /// Pins that are there or about to be; never more than `max`, but for a while after that was lowered.
     taken: AtomicUsize,
     events: Events,
     next_victim: AtomicUsize,
@@ -109,8 +109,14 @@ impl Pin {
     fn is_busy(&self) -> bool {
         self.in_flight.load(Ordering::Relaxed) > 0
     }
+
+    /// One used in the future was so by a clock that was ahead: it counts from now on, or it would never expire.
     fn idle_for(&self, now: Second) -> Second {
-        now.saturating_sub(self.last_used.load(Ordering::Relaxed))
+        let last_used = self.last_used.load(Ordering::Relaxed);
+        if last_used > now {
+            self.last_used.fetch_min(now, Ordering::Relaxed);
+        }
+        now.saturating_sub(last_used)
     }
 }
 
@@ -132,7 +138,7 @@ impl Pins {
         })
     }
 
-    /// A new cap. Below what is there, pins go as new ones come.
+    /// A new cap. Below what is there, the table grows no more, and gets smaller with each [`Pins::shrink`].
     pub fn set_max(&self, max: usize) {
         self.max.store(max, Ordering::Relaxed);
     }

@@ -25,8 +25,10 @@ pub struct Desired {
 #[derive(Clone, Debug)]
 pub struct DesiredAgent {
     pub spec: Arc<AgentSpec>,
-    /// Versions that must not serve whatever a rule or split says: rolled back ones.
+    /// Versions that must not serve whatever a rule or split says: rolled back ones, and those that wait.
     pub barred: Vec<VersionId>,
+    /// Versions that conversations leave, where they leave at a rollback: also those of earlier deployments.
+    pub left: Vec<VersionId>,
     /// The live deployment's share; `None` when none is live (then `spec.split` or stable serves).
     pub canary: Option<CanaryShare>,
     pub notes: Notes,

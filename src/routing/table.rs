@@ -37,6 +37,7 @@ pub struct Agent {
     pub spec: Arc<AgentSpec>,
     /// With `spec` all that this was compiled from: the next table takes it over when none of it changes.
     pub barred: Vec<VersionId>,
+    pub left: Vec<VersionId>,
     pub canary: Option<CanaryShare>,
     pub notes: Notes,
     pub stats: Arc<AgentStats>,

@@ -71,6 +71,55 @@ fn a_rollback_is_latched_whenever_its_block_comes_back() {
     assert_eq!(back.state.tally, Tally { rollbacks_by_guard: 1, breaches: 1, ..Tally::default() });
 }
 
+/// What conversations leave is not what is barred: neither less, once the next block is there, nor more.
+#[test]
+fn conversations_leave_what_was_rolled_back_and_only_that() {
+    let version = |name: &str| DeploymentSpec { version: VersionId::new(name), fingerprint: name.into(), ..a_spec() };
+    let again = || DeploymentSpec { fingerprint: "again".into(), ..a_spec() };
+    let abort = Action::Abort { by: Actor::file("cafe"), reason: None };
+    let mut stable = an_agent();
+    stable.stable = VersionId::new("1.5.0");
+    let stable = AgentIntent { spec: Arc::new(stable), ..intent(None) };
+    let breach = Action::Rollback(RollbackCause::Guard(a_breach()));
+    let block = |spec| intent(Some(spec));
+    let (old, next) = (|| block(version("1.5.0")), || block(version("1.6.0")));
+    type Act<'a> = Result<AgentIntent, &'a Action>;
+    let cases: [(&str, Vec<Act<'_>>, &str, &[&str]); 10] = [
+        ("on trial", vec![Ok(old())], "running", &[]),
+        ("rolled back", vec![Ok(old()), Err(&breach)], "rolled_back", &["1.5.0"]),
+        ("aborted", vec![Ok(old()), Err(&abort)], "aborted", &["1.5.0"]),
+        ("the next block", vec![Ok(old()), Err(&breach), Ok(next())], "waiting", &["1.5.0"]),
+        ("no block", vec![Ok(old()), Err(&breach), Ok(intent(None))], "none", &["1.5.0"]),
+        ("both", vec![Ok(old()), Err(&breach), Ok(next()), Err(&breach)], "rolled_back", &["1.5.0", "1.6.0"]),
+        ("waits after its own rollback", vec![Ok(old()), Err(&breach), Ok(block(again()))], "waiting", &["1.5.0"]),
+        ("runs again", vec![Ok(old()), Err(&breach), Ok(block(again())), Err(&Action::Start)], "running", &[]),
+        (
+            "served, and waits for another's cooldown",
+            vec![Ok(old()), Ok(next()), Err(&breach), Ok(block(again()))],
+            "waiting",
+            &["1.6.0"],
+        ),
+        ("stable", vec![Ok(old()), Err(&breach), Ok(stable)], "none", &[]),
+    ];
+    for (name, acts, expected, left) in cases {
+        let start = Instant::now();
+        let mut rollout: Option<AgentRollout> = None;
+        for (second, act) in (0..).zip(acts) {
+            match (act, &mut rollout) {
+                (Ok(intent), _) => rollout = Some(adopt(rollout.as_ref(), &intent, at(start, second))),
+                (Err(action), Some(rollout)) => rollout.act(action, Cost::default(), at(start, second)),
+                (Err(_), None) => unreachable!("there is a block first"),
+            }
+        }
+        let rollout = rollout.expect("there are acts");
+        assert_eq!(
+            (state(&rollout), rollout.desired().left),
+            (expected, left.iter().copied().map(VersionId::new).collect()),
+            "{name}"
+        );
+    }
+}
+
 #[test]
 fn a_changed_block_waits_until_the_cooldown_of_the_last_rollback_is_over() {
     let start = Instant::now();

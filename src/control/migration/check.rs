@@ -108,8 +108,10 @@ impl Migration {
     }
 }
 
-/// The state of the deployment that keeps a version from serving.
+/// The state of the deployment that keeps a version from serving, or conversations from staying there.
 fn barred(agent: &AgentRollout, version: &VersionId) -> Option<&'static str> {
-    let is_barred = agent.desired().barred.contains(version);
-    is_barred.then(|| agent.deployment().map_or("rolled_back", |deployment| deployment.state.as_str()))
+    let leave = agent.spec.conversations.as_ref().is_some_and(|spec| spec.evict_on_rollback);
+    let barred = agent.deployment().filter(|_| agent.desired().barred.contains(version));
+    let closed = barred.or_else(|| agent.left_by(version).filter(|_| leave));
+    closed.map(|deployment| deployment.state.as_str())
 }

@@ -37,6 +37,7 @@ impl Control {
     /// One round; says how long the next may wait.
     pub(in crate::control) fn keep(&self, now: Moment) -> Duration {
         self.0.pins.sweep(SWEPT, second(now.wall));
+        self.0.pins.shrink();
         let places = self.0.pins.places();
         let (moves, left, mut events) = {
             let mut inner = self.0.lock();
@@ -77,6 +78,8 @@ impl Control {
 
     /// Begins to move the conversations of versions whose drain time is over.
     fn end_drains(&self, now: Moment) -> Vec<Event> {
+        // One that was ordered is not known before the disk has it: next round it is seen, and not crossed.
+        let Ok(_turn) = self.0.turn.try_lock() else { return Vec::new() };
         let draining: Vec<_> = self.0.drains().agents().cloned().collect();
         let mut inner = self.0.lock();
         let mut events = Vec::new();
@@ -147,8 +150,8 @@ impl Inner {
         let key = AgentKey { environment: environment.clone(), agent: id.clone() };
         let Some(rollout) = self.agents.get(&key).map(|entry| &entry.rollout) else { return false };
         let Some(spec) = &rollout.spec.conversations else { return false };
-        let is_barred = || rollout.desired().barred.contains(&place.version);
-        rollout.spec.versions.contains_key(&place.version) && !(spec.evict_on_rollback && is_barred())
+        let is_left = || rollout.left_by(&place.version).is_some();
+        rollout.spec.versions.contains_key(&place.version) && !(spec.evict_on_rollback && is_left())
     }
 
     /// A rollback of the target, or a file that names it no more, ends a migration.

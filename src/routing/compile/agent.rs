@@ -52,6 +52,7 @@ pub(super) fn compile(
         segments,
         spec: desired.spec.clone(),
         barred: desired.barred.clone(),
+        left: desired.left.clone(),
         canary: desired.canary.clone(),
         notes: desired.notes.clone(),
         seat: OnceLock::new(),

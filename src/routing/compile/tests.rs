@@ -43,12 +43,12 @@ fn spec(id: &str) -> AgentSpec {
 
 fn with(mut spec: AgentSpec, change: impl FnOnce(&mut AgentSpec)) -> DesiredAgent {
     change(&mut spec);
-    DesiredAgent { spec: Arc::new(spec), barred: vec![], canary: None, notes: Default::default() }
+    DesiredAgent { spec: Arc::new(spec), barred: vec![], left: vec![], canary: None, notes: Default::default() }
 }
 
 fn canary(spec: AgentSpec, name: &str, weight: u32) -> DesiredAgent {
     let share = CanaryShare { version: version(name), weight: percent(weight), audience: Audience::default() };
-    DesiredAgent { spec: Arc::new(spec), barred: vec![], canary: Some(share), notes: Default::default() }
+    DesiredAgent { spec: Arc::new(spec), barred: vec![], left: vec![], canary: Some(share), notes: Default::default() }
 }
 
 fn arms(arms: &[(&str, u32)]) -> Option<SplitSpec> {
@@ -338,6 +338,10 @@ fn what_did_not_change_is_taken_over() {
     let third = table(changed, Some(&second));
     assert_eq!(same(&second, &third), [false, true, false]);
     assert!(!Arc::ptr_eq(&second.matcher, &third.matcher));
+    // So is what conversations leave.
+    let left = vec![DesiredAgent { left: vec![version("1.5.0")], ..agents[1].clone() }];
+    let before = table(vec![agents[1].clone()], None);
+    assert_eq!(same(&before, &table(left, Some(&before))), [false]);
     // An agent that goes, and one that comes.
     let fourth = table(vec![agents[1].clone(), with(spec("d"), |_| {})], Some(&third));
     assert_eq!(fourth.agents.iter().map(|a| a.id().as_str()).collect::<Vec<_>>(), ["b", "d"]);

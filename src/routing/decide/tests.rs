@@ -48,7 +48,7 @@ fn spec() -> (AgentSpec, CanaryShare) {
 }
 
 fn table_of(spec: AgentSpec, canary: Option<CanaryShare>, barred: Vec<VersionId>) -> RoutingTable {
-    let agents = vec![DesiredAgent { spec: Arc::new(spec), barred, canary, notes: Default::default() }];
+    let agents = vec![DesiredAgent { spec: Arc::new(spec), barred, left: vec![], canary, notes: Default::default() }];
     compile(&Desired { config_hash: "".into(), agents }, None, &StatsRegistry::new(1), 7).expect("a table")
 }
 

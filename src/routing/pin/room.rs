@@ -105,18 +105,34 @@ impl Pins {
         removed
     }
 
-    /// Takes room for one pin, evicting others if need be. False where all are in use.
+    /// Takes room for one pin, evicting others if need be. False where all are in use. Where the cap was lowered
+    /// below what is there, a new pin waits for no more than one part to go: the rest is [`Pins::shrink`]'s.
     pub(super) fn take_room(&self) -> bool {
-        let max = self.max.load(Ordering::Relaxed);
-        let one_more = |taken: usize| (taken < max).then_some(taken + 1);
+        let limit = self.max.load(Ordering::Relaxed).max(self.len());
+        let one_more = |taken: usize| (taken < limit).then_some(taken + 1);
         for _ in 0..=SEGMENTS {
             if self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok() {
                 return true;
             }
-            let victim = self.next_victim.fetch_add(1, Ordering::Relaxed) % SEGMENTS;
-            self.evict_oldest(&self.segments[victim]);
+            self.evict_next();
         }
         false
+    }
+
+    /// Evicts pins until there are no more than may be, but at most one part of each segment. To be called now and
+    /// then: a table at its cap makes room by itself, one above it only does not grow.
+    pub fn shrink(&self) {
+        for _ in 0..SEGMENTS {
+            if self.len() <= self.max.load(Ordering::Relaxed) {
+                return;
+            }
+            self.evict_next();
+        }
+    }
+
+    fn evict_next(&self) {
+        let victim = self.next_victim.fetch_add(1, Ordering::Relaxed) % SEGMENTS;
+        self.evict_oldest(&self.segments[victim]);
     }
 
     /// Evicts up to one part of the segment's pins, of about the oldest age. How old that is, a sample says: keys

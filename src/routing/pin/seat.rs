@@ -28,7 +28,7 @@ impl Seat {
         let place = |id| pins.place(agent.environment(), agent.id(), id);
         let places: Vec<_> = agent.versions.iter().map(|version| place(&version.id)).collect();
         let is_open = |version: &Version| {
-            let is_evicted = spec.evict_on_rollback && agent.barred.contains(&version.id);
+            let is_evicted = spec.evict_on_rollback && agent.left.contains(&version.id);
             !is_evicted && !version.endpoints.is_empty()
         };
         let grace = match spec.policy {

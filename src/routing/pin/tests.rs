@@ -139,6 +139,18 @@ fn sweeping_forgets_what_nobody_asks_for() {
 }
 
 #[test]
+fn a_clock_that_was_ahead_keeps_nothing_for_ever() {
+    let bench = Bench::new();
+    bench.turn("swept", CANARY, NOW + 1_000_000);
+    bench.turn("found", CANARY, NOW + 1_000_000);
+    bench.pins.sweep(SEGMENTS, NOW);
+    assert_eq!(bench.turn("found", STABLE, NOW + 1), CANARY);
+    bench.pins.sweep(SEGMENTS, NOW + 3601);
+    assert_eq!((bench.find("swept", NOW + 3601).is_none(), bench.pins.len()), (true, 1));
+    assert!(bench.find("found", NOW + 3602).is_none());
+}
+
+#[test]
 fn the_first_of_two_beginnings_counts_for_both() {
     let bench = Bench::new();
     let first = bench.make("a", CANARY, NOW).expect("room");
@@ -232,9 +244,32 @@ fn a_table_full_of_pins_in_use_refuses_and_goes_on() {
     drop(held);
     assert!(bench.make("c", CANARY, NOW).is_some());
     assert_eq!(bench.pins.len(), 2);
-    bench.pins.set_max(1);
-    assert!(bench.make("d", CANARY, NOW).is_some());
-    assert_eq!(bench.pins.len(), 1);
+}
+
+#[test]
+fn a_lowered_cap_refuses_nobody_and_is_reached_by_and_by() {
+    let bench = Bench::of(agent(), 20_000);
+    for id in 0..20_000 {
+        bench.turn(&format!("old {id}"), STABLE, NOW);
+    }
+    bench.pins.set_max(2000);
+    for id in 0..1000 {
+        let before = bench.pins.len();
+        assert!(bench.make(&id.to_string(), CANARY, NOW + 10).is_some());
+        // Of one segment a part, no more.
+        assert!((before.saturating_sub(10)..=before).contains(&bench.pins.len()), "{} of {before}", bench.pins.len());
+    }
+    let before = bench.pins.len();
+    assert!(before > 2000, "{before}");
+    bench.pins.shrink();
+    assert!((before * 9 / 10..before).contains(&bench.pins.len()), "{} of {before}", bench.pins.len());
+    for _ in 0..200 {
+        bench.pins.shrink();
+    }
+    let stats = bench.pins.stats();
+    assert_eq!((stats.pins, stats.refused), (2000, 0));
+    let kept = (0..1000).filter(|id| bench.find(&id.to_string(), NOW + 10).is_some()).count();
+    assert!(kept > 800, "the oldest go first: {kept}");
 }
 
 #[test]
