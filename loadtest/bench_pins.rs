@@ -23,7 +23,7 @@ fn agent() -> Arc<Agent> {
     let text = "agents:\n  bot:\n    versions:\n      1.0.0: { endpoints: ['http://127.0.0.1:7001'] }\n      2.0.0: { endpoints: ['http://127.0.0.1:7002'] }\n    stable: 1.0.0\n    conversations: { id: ['header:x-conversation-id'] }\n";
     let config = Config::parse("bench.yaml", text, &|_| None).expect("a sound file");
     let spec = config.agents[0].spec.clone();
-    let agents = vec![DesiredAgent { spec, barred: vec![], canary: None, notes: Notes::default() }];
+    let agents = vec![DesiredAgent { spec, barred: vec![], left: vec![], canary: None, notes: Notes::default() }];
     let desired = Desired { config_hash: "bench".into(), agents };
     compile(&desired, None, &StatsRegistry::new(1), 1).expect("a table").agents[0].clone()
 }

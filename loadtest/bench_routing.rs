@@ -51,7 +51,7 @@ fn agent(n: usize) -> DesiredAgent {
     };
     let weight = Weight::new(5_000).expect("a share");
     let canary = CanaryShare { version: VersionId::new("1.5.0"), weight, audience: Audience::default() };
-    DesiredAgent { spec: Arc::new(spec), barred: vec![], canary: Some(canary), notes: Default::default() }
+    DesiredAgent { spec: Arc::new(spec), barred: vec![], left: vec![], canary: Some(canary), notes: Default::default() }
 }
 
 fn desired(agents: usize) -> Desired {

@@ -97,7 +97,8 @@ fn table(key: &str, scheme: Scheme) -> RoutingTable {
     let audience = Audience { include: vec![], exclude: vec![SegmentId::new("staff")] };
     let weight = Weight::new(5_000).expect("a share");
     let canary = Some(CanaryShare { version: VersionId::new("1.5.0"), weight, audience });
-    let agents = vec![DesiredAgent { spec: Arc::new(spec), barred: vec![], left: vec![], canary, notes: Default::default() }];
+    let agents =
+        vec![DesiredAgent { spec: Arc::new(spec), barred: vec![], left: vec![], canary, notes: Default::default() }];
     compile(&Desired { config_hash: "".into(), agents }, None, &StatsRegistry::new(1), 1).expect("a table")
 }
 
