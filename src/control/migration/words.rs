@@ -6,7 +6,8 @@ impl Migration {
     /// What it comes to, if nothing gets in its way.
     pub fn beginning(&self) -> Vec<String> {
         let Self { from, to, total, progress, .. } = self;
-        let mut lines = vec![format!("{total} conversations move from {from} to {to}, {}", pace(&self.mode))];
+        let move_on = if *total == 1 { "conversation moves" } else { "conversations move" };
+        let mut lines = vec![format!("{total} {move_on} from {from} to {to}, {}", pace(&self.mode))];
         if progress.busy > 0 {
             lines.push(format!("{} have a response in flight, and move once it has ended", progress.busy));
         }
