@@ -125,13 +125,10 @@ impl Fields {
     }
 
     fn take_length(&mut self, value: &[u8]) -> Result<(), Malformed> {
-        for item in value.split(|b| *b == b',') {
-            let length = number(item.trim_ascii()).ok_or(Malformed("the Content-Length is not a number"))?;
-            if self.length.is_some_and(|known| known != length) {
-                return Err(Malformed("the response has two different lengths"));
-            }
-            self.length = Some(length);
-        }
+        self.length = Some(read_length(self.length, value).map_err(|wrong| match wrong {
+            BadLength::NoNumber => Malformed("the Content-Length is not a number"),
+            BadLength::Different => Malformed("the response has two different lengths"),
+        })?);
         Ok(())
     }
 
@@ -189,8 +186,26 @@ impl Fields {
     }
 }
 
+/// Why a `Content-Length` tells no length.
+pub(super) enum BadLength {
+    NoNumber,
+    Different,
+}
+
+/// The one length that a `Content-Length` and those before it (`known`) tell (RFC 9110 §8.6).
+pub(super) fn read_length(known: Option<u64>, value: &[u8]) -> Result<u64, BadLength> {
+    let mut told = known;
+    for item in value.split(|b| *b == b',') {
+        let length = number(item.trim_ascii()).ok_or(BadLength::NoNumber)?;
+        if told.replace(length).is_some_and(|before| before != length) {
+            return Err(BadLength::Different);
+        }
+    }
+    told.ok_or(BadLength::NoNumber)
+}
+
 /// Digits and nothing else; no sign, unlike the standard library.
-pub(super) fn number(digits: &[u8]) -> Option<u64> {
+fn number(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }

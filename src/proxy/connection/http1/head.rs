@@ -10,7 +10,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, 
 use http::{HeaderMap, Method, Request, Uri, Version, request};
 
 use crate::proxy::chunked::Chunked;
-use crate::proxy::decode::{Framing, number};
+use crate::proxy::decode::{BadLength, Framing, read_length};
 use crate::telemetry::counters::ErrorCode;
 
 /// What a head may take.
@@ -135,13 +135,10 @@ impl Fields {
     }
 
     fn take_length(&mut self, value: &[u8]) -> Result<(), Refused> {
-        for item in value.split(|b| *b == b',') {
-            let length = number(item.trim_ascii()).ok_or(bad("the Content-Length is not a number"))?;
-            if self.length.is_some_and(|known| known != length) {
-                return Err(bad("the request has two different lengths"));
-            }
-            self.length = Some(length);
-        }
+        self.length = Some(read_length(self.length, value).map_err(|wrong| match wrong {
+            BadLength::NoNumber => bad("the Content-Length is not a number"),
+            BadLength::Different => bad("the request has two different lengths"),
+        })?);
         Ok(())
     }
 
