@@ -35,6 +35,7 @@ mod interim;
 mod io;
 pub mod listen;
 mod outcome;
+mod outgoing;
 mod pool;
 mod read;
 mod send;

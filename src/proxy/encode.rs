@@ -174,7 +174,8 @@ struct Seen {
     trailers: bool,
 }
 
-fn accepts_trailers(te: &HeaderValue) -> bool {
+/// Whether `TE` says that fields after the body are welcome (RFC 9110 §10.1.4).
+pub(super) fn accepts_trailers(te: &HeaderValue) -> bool {
     te.as_bytes().split(|b| *b == b',').any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }
 

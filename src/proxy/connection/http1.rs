@@ -23,6 +23,7 @@ use tokio::time::Sleep;
 
 use super::{Client, ClientConn, LINGER, Opened};
 use crate::proxy::client_body::ClientBody;
+use crate::proxy::encode::accepts_trailers;
 use crate::proxy::error::raw_reply;
 use crate::proxy::serve::serve;
 use crate::proxy::tunnel::Tunnel;
@@ -32,9 +33,6 @@ use head::{Limits, Refused, RequestHead};
 
 pub(in crate::proxy) use answer::Date;
 pub(in crate::proxy) use wire::Wire;
-
-/// An output buffer that has grown beyond this is not kept between exchanges.
-const IDLE_OUTPUT_BYTES: usize = 4 << 10;
 
 /// A client that is answered before it has sent everything is listened to for so long, and so much, so that it
 /// gets to read the answer: a socket that is closed with bytes unread takes the answer with it. What is read is dropped.
@@ -222,7 +220,7 @@ impl Http1<'_> {
         let mut asked = Asked {
             head_only: parts.method == Method::HEAD,
             version: parts.version,
-            trailers: parts.headers.get(TE).is_some_and(|te| takes_trailers(te.as_bytes())),
+            trailers: parts.headers.get(TE).is_some_and(accepts_trailers),
             keep_alive,
         };
         let has_body = !framing.is_done();
@@ -297,10 +295,7 @@ impl Http1<'_> {
             return Err(if unread || self.wire.has_input() { End::Unread } else { End::Closed });
         }
         self.conn.wait(now, self.conn.keep_alive.get());
-        self.output = answer.into_output();
-        if self.output.capacity() > IDLE_OUTPUT_BYTES {
-            self.output = Vec::new();
-        }
+        self.output = answer.into_buffer();
         Ok(())
     }
 
@@ -320,9 +315,4 @@ impl Http1<'_> {
         })
         .await;
     }
-}
-
-/// Whether `TE` says that fields after the body are welcome (RFC 9110 §10.1.4).
-fn takes_trailers(te: &[u8]) -> bool {
-    te.split(|b| *b == b',').any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }

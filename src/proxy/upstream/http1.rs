@@ -258,7 +258,7 @@ impl Http1 {
 
     /// Whether it can carry another request after the one that has ended; it is then idle.
     pub fn rest(&mut self, now: Instant) -> bool {
-        self.sending.forget_large();
+        self.sending.rest();
         self.reused = true;
         self.idle_since = now;
         self.keep_alive && self.has_ended() && self.sending.ended && self.input.is_empty()

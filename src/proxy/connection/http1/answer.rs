@@ -1,8 +1,7 @@
 //! An answer on its way to an HTTP/1.1 client: its head, then its body as it comes, framed as the client can read it
 //! (RFC 9112 §6).
 //!
-//! Small frames are gathered into one write with the head; a large one is written from where it is. Held is at most
-//! [`GATHER_BYTES`] and a frame: a client that takes no more is not read for.
+//! What waits is bounded by [`Outgoing`]: a client that takes no more is not read for.
 
 use std::cell::{Cell, RefCell};
 use std::io::Write;
@@ -18,11 +17,8 @@ use httpdate::HttpDate;
 
 use super::wire::Wire;
 use crate::proxy::body::ResponseBody;
-use crate::proxy::encode::{write_chunk_size, write_field, write_last_chunk};
-
-const GATHER_BYTES: usize = 16 << 10;
-/// A larger frame is written from where it is.
-const COPIED_FRAME_BYTES: usize = 8 << 10;
+use crate::proxy::encode::write_field;
+use crate::proxy::outgoing::Outgoing;
 
 /// What the answer has to know of its request.
 #[derive(Clone, Copy)]
@@ -48,14 +44,9 @@ enum Framing {
 
 /// An answer as far as it is not with the kernel.
 pub(super) struct Answer {
-    output: Vec<u8>,
-    /// How much of `output` is written.
-    written: usize,
-    /// A frame too large to be copied; after `output`.
-    data: Bytes,
-    /// `None` once all of it is in `output` and `data`.
+    outgoing: Outgoing,
+    /// `None` once all of it is in `outgoing`.
     body: Option<ResponseBody>,
-    chunked: bool,
     /// The end of the connection is all that tells the body's end.
     until_close: bool,
     trailers: bool,
@@ -80,31 +71,25 @@ impl Answer {
         let framing = framing(&parts.headers, body.size_hint().exact(), has_body, asked.version);
         let keep_alive = asked.keep_alive && framing != Framing::UntilClose;
         write_head(&mut output, parts, framing, asked.version, keep_alive, date);
-        let ended = !has_body || body.is_end_stream();
-        let mut answer = Self {
-            output,
-            written: 0,
-            data: Bytes::new(),
-            body: Some(body),
-            chunked: framing == Framing::Chunked,
+        Self {
+            outgoing: Outgoing::new(output, framing == Framing::Chunked),
+            // Letting go of it tells its record that it has ended.
+            body: has_body.then_some(body),
             until_close: framing == Framing::UntilClose,
             trailers: asked.trailers,
             keep_alive,
             was_blocked: false,
-        };
-        if ended {
-            answer.finish(None);
         }
-        answer
     }
 
     pub fn poll(&mut self, cx: &mut Context<'_>, wire: &Wire) -> Poll<Ended> {
         loop {
             let gathered = self.gather(cx);
-            while !self.is_empty() {
-                match wire.poll_write_two(cx, &self.output[self.written..], &self.data) {
+            while !self.outgoing.is_empty() {
+                let (first, second) = self.outgoing.parts();
+                match wire.poll_write_two(cx, first, second) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Ended::Broken),
-                    Poll::Ready(Ok(count)) => self.advance(count),
+                    Poll::Ready(Ok(count)) => self.outgoing.advance(count),
                     Poll::Pending if gathered == Gathered::Broken => return Poll::Ready(Ended::Broken),
                     Poll::Pending => {
                         self.was_blocked = true;
@@ -116,8 +101,6 @@ impl Answer {
                     }
                 }
             }
-            self.output.clear();
-            self.written = 0;
             match gathered {
                 Gathered::All => return Poll::Ready(Ended::Whole),
                 Gathered::Broken => return Poll::Ready(Ended::Broken),
@@ -131,11 +114,11 @@ impl Answer {
     /// Takes what there is of the body, up to a bound.
     fn gather(&mut self, cx: &mut Context<'_>) -> Gathered {
         while let Some(body) = &mut self.body {
-            if !self.data.is_empty() || self.output.len() >= GATHER_BYTES {
+            if self.outgoing.is_full() {
                 return Gathered::Enough;
             }
             // All that was announced is here; an end that comes apart has nothing to say to this client.
-            if body.is_end_stream() || (!self.chunked && body.size_hint().exact() == Some(0)) {
+            if body.is_end_stream() || (!self.outgoing.is_chunked() && body.size_hint().exact() == Some(0)) {
                 self.finish(None);
                 break;
             }
@@ -151,55 +134,15 @@ impl Answer {
 
     fn put(&mut self, frame: Frame<Bytes>) {
         match frame.into_data() {
-            // A chunk without data would be the last one.
-            Ok(data) if data.is_empty() => {}
-            Ok(data) => self.put_data(data),
+            Ok(data) => self.outgoing.put(data),
             Err(frame) => self.finish(frame.into_trailers().ok().as_ref()),
-        }
-    }
-
-    fn put_data(&mut self, data: Bytes) {
-        if self.chunked {
-            write_chunk_size(&mut self.output, data.len());
-        }
-        if data.len() > COPIED_FRAME_BYTES {
-            self.data = data;
-        } else {
-            self.output.extend_from_slice(&data);
-            self.end_chunk();
-        }
-    }
-
-    fn end_chunk(&mut self) {
-        if self.chunked {
-            self.output.extend_from_slice(b"\r\n");
         }
     }
 
     /// The body has ended. Letting go of it tells its record so.
     fn finish(&mut self, trailers: Option<&HeaderMap>) {
         self.body = None;
-        if self.chunked {
-            write_last_chunk(&mut self.output, trailers.filter(|_| self.trailers));
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.written == self.output.len() && self.data.is_empty()
-    }
-
-    fn advance(&mut self, count: usize) {
-        let of_output = count.min(self.output.len() - self.written);
-        self.written += of_output;
-        if count > of_output {
-            let _ = self.data.split_to(count - of_output);
-            if self.data.is_empty() {
-                self.data = Bytes::new();
-                self.output.clear();
-                self.written = 0;
-                self.end_chunk();
-            }
-        }
+        self.outgoing.finish(trailers.filter(|_| self.trailers));
     }
 
     /// Where a client would take the connection's end for the answer's.
@@ -208,10 +151,8 @@ impl Answer {
     }
 
     /// The buffer, for the next answer on this connection.
-    pub fn into_output(self) -> Vec<u8> {
-        let mut output = self.output;
-        output.clear();
-        output
+    pub fn into_buffer(self) -> Vec<u8> {
+        self.outgoing.into_buffer()
     }
 }
 
