@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 
 use crate::telemetry::counters::ErrorCode;
@@ -16,11 +16,13 @@ pub(super) struct Fault {
     pub code: ErrorCode,
     /// For the client: what happened and what to do. Never an address or text of the upstream's.
     pub message: Cow<'static, str>,
+    /// What else the answer says, such as when to come back.
+    pub fields: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Fault {
     pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), fields: Vec::new() }
     }
 
     pub fn status(&self) -> StatusCode {
@@ -31,8 +33,8 @@ impl Fault {
     pub fn outcome(&self) -> Outcome {
         match self.code {
             ErrorCode::NoEndpoint => Outcome::NoEndpoint,
-            ErrorCode::ConnectFailed | ErrorCode::ConnectTimeout => Outcome::ConnectFailed,
-            ErrorCode::ResponseTimeout => Outcome::ResponseTimeout,
+            ErrorCode::ConnectFailed | ErrorCode::ConnectTimeout | ErrorCode::TlsFailed => Outcome::ConnectFailed,
+            ErrorCode::ResponseTimeout | ErrorCode::RequestTimeout => Outcome::ResponseTimeout,
             ErrorCode::UpstreamReset => Outcome::Reset,
             ErrorCode::BadResponse => Outcome::BadResponse,
             _ => Outcome::ClientError,
@@ -48,6 +50,7 @@ impl Fault {
         let mut response = Response::new(body);
         *response.status_mut() = self.status();
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response.headers_mut().extend(self.fields.iter().cloned());
         response
     }
 }

@@ -119,16 +119,25 @@ pub(super) fn refusal<B>(fault: &Fault, body: B) -> Response<B> {
     headers.insert(GRPC_STATUS, HeaderValue::from(u16::from(status(fault.code))));
     let message = percent_encode(fault.message.as_bytes(), ENCODED).to_string();
     headers.insert(GRPC_MESSAGE, HeaderValue::try_from(message).expect("printable ASCII"));
+    headers.extend(fault.fields.iter().cloned());
     response
 }
 
 fn status(code: ErrorCode) -> u8 {
     match code {
-        ErrorCode::NoEndpoint | ErrorCode::ConnectFailed | ErrorCode::ConnectTimeout | ErrorCode::UpstreamReset => {
-            UNAVAILABLE
+        ErrorCode::NoEndpoint
+        | ErrorCode::Overloaded
+        | ErrorCode::CircuitOpen
+        | ErrorCode::ConnectFailed
+        | ErrorCode::ConnectTimeout
+        | ErrorCode::TlsFailed
+        | ErrorCode::UpstreamReset => UNAVAILABLE,
+        ErrorCode::HeadTimeout | ErrorCode::BodyTimeout | ErrorCode::ResponseTimeout | ErrorCode::RequestTimeout => {
+            DEADLINE_EXCEEDED
         }
-        ErrorCode::HeadTimeout | ErrorCode::BodyTimeout | ErrorCode::ResponseTimeout => DEADLINE_EXCEEDED,
-        ErrorCode::HeadTooLarge | ErrorCode::UriTooLong | ErrorCode::BodyTooLarge => RESOURCE_EXHAUSTED,
+        ErrorCode::HeadTooLarge | ErrorCode::UriTooLong | ErrorCode::BodyTooLarge | ErrorCode::RateLimited => {
+            RESOURCE_EXHAUSTED
+        }
         ErrorCode::NoRoute | ErrorCode::MethodNotSupported => UNIMPLEMENTED,
         ErrorCode::BadRequest | ErrorCode::BadResponse | ErrorCode::Internal => INTERNAL,
     }

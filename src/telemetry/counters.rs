@@ -26,11 +26,21 @@ pub enum ErrorCode {
     MethodNotSupported,
     /// No agent's match takes the request.
     NoRoute,
+    /// A rate limit's or a concurrency limit's answer.
+    RateLimited,
+    /// Shed: there is more to do than can be done in time.
+    Overloaded,
+    /// The chosen version's circuit breaker lets no request through just now.
+    CircuitOpen,
     /// The chosen version has no endpoint.
     NoEndpoint,
     ConnectFailed,
     ConnectTimeout,
     ResponseTimeout,
+    /// The whole exchange took longer than it may.
+    RequestTimeout,
+    /// No TLS with the endpoint: its certificate, ours, or the protocol.
+    TlsFailed,
     /// The upstream connection ended before a whole response head.
     UpstreamReset,
     /// The upstream's answer is not HTTP, or must not be passed on.
@@ -40,7 +50,7 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 20] = [
         Self::BadRequest,
         Self::HeadTooLarge,
         Self::UriTooLong,
@@ -49,10 +59,15 @@ impl ErrorCode {
         Self::BodyTimeout,
         Self::MethodNotSupported,
         Self::NoRoute,
+        Self::RateLimited,
+        Self::Overloaded,
+        Self::CircuitOpen,
         Self::NoEndpoint,
         Self::ConnectFailed,
         Self::ConnectTimeout,
         Self::ResponseTimeout,
+        Self::RequestTimeout,
+        Self::TlsFailed,
         Self::UpstreamReset,
         Self::BadResponse,
         Self::Internal,
@@ -68,10 +83,15 @@ impl ErrorCode {
             Self::BodyTimeout => "body_timeout",
             Self::MethodNotSupported => "method_not_supported",
             Self::NoRoute => "no_route",
+            Self::RateLimited => "rate_limited",
+            Self::Overloaded => "overloaded",
+            Self::CircuitOpen => "circuit_open",
             Self::NoEndpoint => "no_endpoint",
             Self::ConnectFailed => "connect_failed",
             Self::ConnectTimeout => "connect_timeout",
             Self::ResponseTimeout => "response_timeout",
+            Self::RequestTimeout => "request_timeout",
+            Self::TlsFailed => "tls_failed",
             Self::UpstreamReset => "upstream_reset",
             Self::BadResponse => "bad_response",
             Self::Internal => "internal",
@@ -86,12 +106,13 @@ impl ErrorCode {
             Self::HeadTimeout | Self::BodyTimeout => 408,
             Self::BodyTooLarge => 413,
             Self::UriTooLong => 414,
+            Self::RateLimited => 429,
             Self::HeadTooLarge => 431,
             Self::Internal => 500,
             Self::MethodNotSupported => 501,
-            Self::ConnectFailed | Self::UpstreamReset | Self::BadResponse => 502,
-            Self::NoEndpoint => 503,
-            Self::ConnectTimeout | Self::ResponseTimeout => 504,
+            Self::ConnectFailed | Self::TlsFailed | Self::UpstreamReset | Self::BadResponse => 502,
+            Self::NoEndpoint | Self::Overloaded | Self::CircuitOpen => 503,
+            Self::ConnectTimeout | Self::ResponseTimeout | Self::RequestTimeout => 504,
         }
     }
 }
