@@ -54,7 +54,8 @@ pub(super) async fn run(opened: Opened, client: Rc<Client>, mut timer: Pin<&mut 
     let service = {
         let streams = streams.clone();
         service_fn(move |request: Request<Incoming>| {
-            let exchange = serve(streams.begin(), request.map(ClientBody::Http2));
+            // On the heap at once: what is made of it is moved several times before it runs.
+            let exchange = Box::pin(serve(streams.begin(), request.map(ClientBody::Http2)));
             async move { Ok::<_, Infallible>(exchange.await) }
         })
     };
