@@ -5,6 +5,7 @@ mod commands;
 mod completions;
 mod conversations;
 mod ctl;
+mod descriptors;
 mod drain;
 mod durability;
 mod overrides;
