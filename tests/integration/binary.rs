@@ -5,12 +5,14 @@ mod commands;
 mod completions;
 mod conversations;
 mod ctl;
+mod descriptors;
 mod drain;
 mod durability;
 mod overrides;
 mod process;
 mod run;
 mod signals;
+mod slow;
 mod takeover;
 mod tokens;
 
