@@ -37,6 +37,7 @@ use crate::routing::ids::EnvironmentId;
 use crate::routing::overrides::Overrides;
 use crate::routing::seal::KeyRing;
 use crate::routing::standing::Keys;
+use crate::tls::server::ServerSpec;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -107,6 +108,8 @@ pub struct ListenerConfig {
     pub environment: EnvironmentId,
     /// Whether HTTP/2 is spoken beside HTTP/1.1.
     pub http2: bool,
+    /// `None`: what is spoken is in clear.
+    pub tls: Option<ServerSpec>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -114,6 +117,8 @@ pub struct AdminConfig {
     pub address: SocketAddr,
     /// Wanted of every `/api` request when set; must be set where `address` is not loopback.
     pub token: Option<Secret>,
+    /// `None`: what is spoken is in clear.
+    pub tls: Option<ServerSpec>,
 }
 
 /// The table of conversations.
@@ -157,6 +162,8 @@ pub struct Limits {
     pub head_fields: usize,
     /// From accept, or from the first byte on a kept-alive connection, to the whole head.
     pub head_timeout: Duration,
+    /// From accept to the end of the TLS handshake, where there is one.
+    pub handshake_timeout: Duration,
     /// How long a kept-alive connection may be idle.
     pub keep_alive_timeout: Duration,
     /// All client connections together; more wait in the kernel's accept queue.
@@ -175,6 +182,7 @@ impl Default for Limits {
             head_bytes: 32 << 10,
             head_fields: 100,
             head_timeout: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(10),
             keep_alive_timeout: Duration::from_secs(75),
             connections: 10_000,
             streams_per_connection: 128,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, Cache};
 use tokio::sync::{Notify, mpsc, watch};
 
-use super::connection::{self, Client, Date};
+use super::connection::{self, Client, Date, Speaks};
 use super::pool::Pools;
 use super::upstream::Scratch;
 use crate::random;
@@ -30,6 +30,7 @@ pub struct ProxyOptions {
     pub head_bytes: usize,
     pub head_fields: usize,
     pub head_timeout: Duration,
+    pub handshake_timeout: Duration,
     pub keep_alive_timeout: Duration,
     /// All client connections together; more wait in the kernel's accept queue.
     pub max_connections: usize,
@@ -172,7 +173,7 @@ impl Worker {
             Ok(stream) => stream,
             Err(error) => return tracing::warn!(%error, "could not take over an accepted connection"),
         };
-        let client = Client::new(self.clone(), accepted.environment, accepted.peer);
+        let client = Client::new(self.clone(), accepted.environment, accepted.peer, accepted.speaks.tls.is_some());
         let number = self.last_connection.get() + 1;
         self.last_connection.set(number);
         self.connections.borrow_mut().insert(number, client.clone());
@@ -180,7 +181,7 @@ impl Worker {
         tokio::task::spawn_local(async move {
             let _place = place;
             let _listed = Listed { worker: &worker, number };
-            connection::run(stream, client, accepted.http2).await;
+            connection::run(stream, client, accepted.speaks).await;
         });
     }
 
@@ -236,7 +237,7 @@ pub(super) struct Accepted {
     pub stream: std::net::TcpStream,
     pub peer: SocketAddr,
     pub environment: EnvironmentId,
-    pub http2: bool,
+    pub speaks: Speaks,
 }
 
 /// One place among the allowed connections; given back when dropped.

@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{BACKLOG, Bound, Command, Serves, SharedSocket};
+use crate::proxy::connection::Speaks;
 use crate::proxy::worker::{Accepted, Inbox, Place, Shared};
 use crate::telemetry::counters::add;
 
@@ -154,7 +155,9 @@ impl Way {
         let Some(inbox) = inboxes.iter().min_by_key(|inbox| inbox.load.load(Ordering::Relaxed)) else { return };
         add(&shared.counters[0].client_accepted);
         let place = Place::take(shared, &inbox.load);
-        let accepted = Accepted { stream, peer, environment: serves.environment.clone(), http2: serves.http2 };
+        let tls = serves.tls.as_ref().map(|tls| tls.load().config.clone());
+        let speaks = Speaks { http2: serves.http2, tls };
+        let accepted = Accepted { stream, peer, environment: serves.environment.clone(), speaks };
         // A worker that has gone (a panic outside a connection) drops the connection: the client sees a close.
         let _ = inbox.sender.send((accepted, place)).await;
     }
