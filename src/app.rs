@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use crate::admin::auth::Auth;
 use crate::admin::tokens::{file::TokenFile, live::LiveTokens};
 use crate::admin::{self, AdminState, Answers, DeploymentForm, Followers};
-use crate::config::{self, AccessLogConfig, Config, Limits};
+use crate::config::{self, AccessLogConfig, Config, Limits, Secret};
 use crate::control::keeper::Keeper;
 use crate::control::reconcile::Reconciler;
 use crate::control::service::{Control, Live, StartError};
@@ -197,7 +197,7 @@ impl Plane {
                 Arc::new(move || metrics.render())
             },
             auth: Auth::new(
-                config.admin.token.as_ref().map(|token| &*token.0),
+                config.admin.token.as_ref().map(Secret::expose),
                 config.state_dir.as_deref().map(|dir| LiveTokens::new(TokenFile::in_state_dir(dir))),
             ),
             answers: Answers::default(),

@@ -250,7 +250,7 @@ fn admin(given: Option<file::Admin>, listeners: &[ListenerConfig], scope: &mut S
     if address.port() != 0 && listeners.iter().any(|listener| listener.address == address) {
         scope.error("admin.address", format!("{address} is also a listener's; expected an address of its own"));
     }
-    AdminConfig { address, token: token.map(|Text(token)| Secret(token.into())) }
+    AdminConfig { address, token: token.map(|Text(token)| Secret::new(token)) }
 }
 
 fn limits(given: file::Limits, scope: &mut Scope<'_, '_>) -> Limits {
