@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 use tokio::net::TcpListener;
@@ -34,13 +34,14 @@ use crate::proxy::listen::{self, DataPlane};
 use crate::proxy::worker::{ProxyOptions, Shared};
 use crate::ready::{Readiness, ReadyGuard};
 use crate::routing::compile::Rejection;
+use crate::routing::rate::{Rates, SharedRates};
 use crate::routing::standing::Known;
 use crate::routing::table::SharedTable;
 use crate::telemetry::access::{AccessLog, AccessTarget};
 use crate::telemetry::checkpoints::CheckpointFigures;
 use crate::telemetry::commits::CommitFigures;
 use crate::telemetry::counters::ProxyCounters;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, RateCollector};
 use crate::telemetry::reload::ReloadStatus;
 use crate::telemetry::stats::StatsRegistry;
 use reload::{Listeners, Reloader};
@@ -137,7 +138,7 @@ pub fn start_with(
     let pins = state.control.pins().clone();
     pins.set_max(config.pins.max);
     let counters = ProxyCounters::for_workers(config.workers);
-    let shared = Shared::new(state.control.table().clone(), options, counters, pins);
+    let shared = Shared::new(state.control.table().clone(), options, counters, pins, rates()?);
     let data_plane = listen::start(config.workers, shared.clone()).context("cannot start the proxy's threads")?;
     let Limits { drain_delay, drain_timeout, .. } = config.limits;
     let plane =
@@ -184,6 +185,8 @@ impl Plane {
         for collector in control.checkpoints().into_iter().flat_map(CheckpointFigures::collectors) {
             metrics.register(collector)?;
         }
+        let rates = self.shared.rates.clone();
+        metrics.register(Box::new(RateCollector::new(move || figures::of_rates(&rates))))?;
         let pins = self.shared.pins.clone();
         metrics.set_pin_source(Box::new(move || figures::of_pins(&pins)));
         let (addresses, admin) = (listeners.addresses(), self.admin.local_addr()?);
@@ -291,6 +294,13 @@ fn access_log(config: Option<&AccessLogConfig>) -> anyhow::Result<Option<AccessL
     AccessLog::start(target, config.sample)
         .map(Some)
         .with_context(|| format!("access_log.path: cannot write to {name}"))
+}
+
+/// Limits that have counted nothing yet.
+fn rates() -> anyhow::Result<SharedRates> {
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret).map_err(|error| anyhow::anyhow!("the system gives no random bytes: {error}"))?;
+    Ok(Rates::new(secret, Instant::now()))
 }
 
 fn proxy_options(config: &Config, access_log: Option<AccessLog>) -> ProxyOptions {

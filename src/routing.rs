@@ -16,6 +16,7 @@ pub mod matcher;
 pub mod overrides;
 pub mod parse;
 pub mod pin;
+pub mod rate;
 pub mod seal;
 pub mod segment;
 pub mod spec;

@@ -9,6 +9,7 @@ mod deployment;
 mod guard;
 mod health;
 mod query;
+mod rates;
 mod scope;
 mod streams;
 
@@ -46,7 +47,10 @@ pub(super) fn config(mut root: Node, hash: Arc<str>, report: &mut Report) -> Opt
 
     let prices = file.as_mut().and_then(|file| file.prices.take());
     let prices = Arc::new(prices.map(|given| streams::prices(given, &mut scope)).unwrap_or_default());
-    let agents = check_agents(agents, &prices, &mut scope);
+    let rate_limits = file.as_mut().and_then(|file| file.rate_limits.take());
+    let rate_limits = rates::of_file(rate_limits, &mut scope);
+    let mut agents = check_agents(agents, &prices, &mut scope);
+    rates::join(&mut agents, &rate_limits, &mut scope);
     check_table(&agents, &mut scope);
     let file = file?;
     check_presence(&file, &mut scope);

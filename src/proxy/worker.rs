@@ -17,6 +17,7 @@ use super::upstream::Scratch;
 use crate::random;
 use crate::routing::ids::EnvironmentId;
 use crate::routing::pin::SharedPins;
+use crate::routing::rate::SharedRates;
 use crate::routing::standing::Keys;
 use crate::routing::table::{RoutingTable, SharedTable};
 use crate::telemetry::access::AccessLog;
@@ -47,6 +48,7 @@ pub struct Shared {
     /// By worker; the acceptor uses the first.
     pub counters: Arc<[ProxyCounters]>,
     pub pins: SharedPins,
+    pub rates: SharedRates,
     /// Client connections of all workers.
     pub(super) open: AtomicUsize,
     /// A connection ended: the acceptor may have waited for room.
@@ -63,10 +65,11 @@ impl Shared {
         options: ProxyOptions,
         counters: Arc<[ProxyCounters]>,
         pins: SharedPins,
+        rates: SharedRates,
     ) -> Arc<Self> {
         let options = Arc::new(ArcSwap::from_pointee(options));
         let (open, cut, leaving) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
-        Arc::new(Self { table, options, counters, pins, open, room: Notify::new(), leaving, cut })
+        Arc::new(Self { table, options, counters, pins, rates, open, room: Notify::new(), leaving, cut })
     }
 
     /// Takes new options; a higher connection limit lets waiting clients in.
@@ -320,7 +323,11 @@ async fn work(worker: Rc<Worker>, mut inbox: mpsc::Receiver<(Accepted, Place)>, 
             _ = sweep.tick() => {
                 // Also lets go of an old table when no request comes.
                 worker.snapshot();
-                worker.pools.sweep(Instant::now());
+                let now = Instant::now();
+                worker.pools.sweep(now);
+                if worker.index == 0 {
+                    worker.shared.rates.sweep(worker.shared.rates.nanos(now));
+                }
             }
             _ = stop.changed() => break,
         }

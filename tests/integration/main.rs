@@ -13,6 +13,7 @@ mod http1;
 mod http2;
 mod pins;
 mod prometheus;
+mod rates;
 mod reload;
 mod rollback;
 mod store;

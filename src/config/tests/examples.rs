@@ -1,6 +1,7 @@
 //! Every file of config/ loads, and says what its comments say.
 
 use super::*;
+use crate::routing::rate::Pace;
 use crate::routing::spec::Protocol;
 
 fn example(name: &str) -> Config {
@@ -22,6 +23,7 @@ fn each_is_known_here() {
         "launchdarkly.yaml",
         "many-agents.yaml",
         "quickstart.yaml",
+        "rate-limits.yaml",
         "segments.yaml",
         "streams.yaml",
     ];
@@ -150,6 +152,20 @@ fn streams() {
     let above = GuardTest::Above { limit: Limit::Mean(0.05), cap: Some(0.5), confidence: 0.999 };
     assert_eq!(guards[4].test, above);
     assert!(guards.iter().all(|guard| guard.check().is_ok()));
+}
+
+#[test]
+fn rate_limits() {
+    let config = example("rate-limits.yaml");
+    let limits = &config.agents[0].spec.rate_limits;
+    let names: Vec<_> = limits.iter().map(|limit| (&*limit.name, limit.of_environment)).collect();
+    assert_eq!(names, [("tokens", false), ("free-plan", false), ("per-address", true), ("everything", true)]);
+    let tokens = limits[0].tokens.unwrap();
+    assert_eq!((tokens.pace, tokens.estimate), (Pace { per_minute: 100_000, burst: 200_000 }, 1500));
+    assert_eq!(limits[1].requests, Some(Pace { per_minute: 20, burst: 3 }));
+    assert_eq!((limits[1].concurrent, limits[1].max_keys), (Some(2), 50_000));
+    assert_eq!(limits[2].key, [Attribute::ClientIp]);
+    assert!(limits[2].fields && !limits[3].fields);
 }
 
 #[test]
