@@ -48,6 +48,7 @@ fn agent(n: usize) -> DesiredAgent {
         split: None,
         exchange: ExchangeSpec::default(),
         conversations: None,
+        rate_limits: vec![],
         streams: StreamSpec::default(),
     };
     let weight = Weight::new(5_000).expect("a share");

@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 use tokio::net::TcpListener;
@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use crate::admin::auth::Auth;
 use crate::admin::tokens::{file::TokenFile, live::LiveTokens};
 use crate::admin::{self, AdminState, Answers, DeploymentForm, Followers};
-use crate::config::{self, AccessLogConfig, Config, Limits};
+use crate::config::{self, AccessLogConfig, Config, Limits, Secret};
 use crate::control::keeper::Keeper;
 use crate::control::reconcile::Reconciler;
 use crate::control::service::{Control, Live, StartError};
@@ -35,13 +35,14 @@ use crate::proxy::listen::{self, DataPlane};
 use crate::proxy::worker::{Floods, ProxyOptions, Shared};
 use crate::ready::{Readiness, ReadyGuard};
 use crate::routing::compile::Rejection;
+use crate::routing::rate::{Rates, SharedRates};
 use crate::routing::standing::Known;
 use crate::routing::table::SharedTable;
 use crate::telemetry::access::{AccessLog, AccessTarget};
 use crate::telemetry::checkpoints::CheckpointFigures;
 use crate::telemetry::commits::CommitFigures;
 use crate::telemetry::counters::ProxyCounters;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, RateCollector};
 use crate::telemetry::reload::ReloadStatus;
 use crate::telemetry::stats::StatsRegistry;
 use crate::tls::reload::{Cell, Cells};
@@ -143,7 +144,7 @@ pub fn start_with(
     let pins = state.control.pins().clone();
     pins.set_max(config.pins.max);
     let counters = ProxyCounters::for_workers(config.workers);
-    let shared = Shared::new(state.control.table().clone(), options, counters, pins);
+    let shared = Shared::new(state.control.table().clone(), options, counters, pins, rates()?);
     let data_plane = listen::start(config.workers, shared.clone()).context("cannot start the proxy's threads")?;
     let Limits { drain_delay, drain_timeout, .. } = config.limits;
     let plane = Plane {
@@ -202,6 +203,8 @@ impl Plane {
         for collector in control.checkpoints().into_iter().flat_map(CheckpointFigures::collectors) {
             metrics.register(collector)?;
         }
+        let rates = self.shared.rates.clone();
+        metrics.register(Box::new(RateCollector::new(move || figures::of_rates(&rates))))?;
         let pins = self.shared.pins.clone();
         metrics.set_pin_source(Box::new(move || figures::of_pins(&pins)));
         let certificates = self.certificates.clone();
@@ -217,7 +220,7 @@ impl Plane {
                 Arc::new(move || metrics.render())
             },
             auth: Auth::new(
-                config.admin.token.as_ref().map(|token| &*token.0),
+                config.admin.token.as_ref().map(Secret::expose),
                 config.state_dir.as_deref().map(|dir| LiveTokens::new(TokenFile::in_state_dir(dir))),
             ),
             answers: Answers::default(),
@@ -325,6 +328,13 @@ fn access_log(config: Option<&AccessLogConfig>) -> anyhow::Result<Option<AccessL
     AccessLog::start(target, config.sample)
         .map(Some)
         .with_context(|| format!("access_log.path: cannot write to {name}"))
+}
+
+/// Limits that have counted nothing yet.
+fn rates() -> anyhow::Result<SharedRates> {
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret).map_err(|error| anyhow::anyhow!("the system gives no random bytes: {error}"))?;
+    Ok(Rates::new(secret, Instant::now()))
 }
 
 fn proxy_options(config: &Config, access_log: Option<AccessLog>) -> ProxyOptions {

@@ -16,6 +16,7 @@ mod node;
 mod request;
 mod scalar;
 mod schema;
+mod secret;
 mod source;
 pub mod watch;
 
@@ -26,10 +27,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use zeroize::Zeroizing;
+
 pub use errors::{ConfigError, ConfigErrors, MAX_ERRORS, Place};
 pub use limits::Limits;
 pub use request::{deployment as deployment_request, deployment_schema};
 pub use schema::schema;
+pub use secret::Secret;
 pub use source::MAX_FILE_BYTES;
 
 use crate::control::model::{AgentIntent, Intent};
@@ -80,13 +84,13 @@ impl Config {
 
     /// Reads the file at `path`, with the environment of this process.
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
-        let text = source::read(path)?;
+        let text = Zeroizing::new(source::read(path)?);
         Self::parse(&path.display().to_string(), &text, &process_env)
     }
 
     /// What tokens and overrides are signed with.
     pub fn keys(&self) -> Keys {
-        let ring = |keys: &[SigningKey]| KeyRing::new(keys.iter().map(|key| (key.id.as_str(), &*key.secret.0)));
+        let ring = |keys: &[SigningKey]| KeyRing::new(keys.iter().map(|key| (key.id.as_str(), key.secret.expose())));
         let overrides = self.overrides.as_ref();
         let overrides =
             overrides.and_then(|given| Some(Overrides { keys: ring(&given.keys)?, forward: given.forward }));
@@ -147,16 +151,6 @@ pub struct OverridesConfig {
 pub struct SigningKey {
     pub id: String,
     pub secret: Secret,
-}
-
-/// A secret that no log or error can print.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(pub Arc<str>);
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("[secret]")
-    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

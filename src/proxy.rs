@@ -3,7 +3,7 @@
 //! In reading order: [`listen`] accepts and hands each connection to the worker with the fewest;
 //! [`worker`] is one thread with its own runtime, pools and clock of idleness; [`connection`] drives
 //! one client connection, of HTTP/1.1 or HTTP/2; [`serve`] is one request, top-down, with [`read`],
-//! [`conversation`] and [`send`] for its phases; [`upstream`] is an exchange with an endpoint, over HTTP/1.1 with
+//! [`rates`], [`conversation`] and [`send`] for its phases; [`upstream`] is an exchange with an endpoint, over HTTP/1.1 with
 //! [`encode`] and [`decode`] for what is said, or on a stream of HTTP/2; [`tap`] reads the answer as it passes,
 //! [`streamed`] is the tap within an exchange, and [`grpc`] reads how a call ended; [`tunnel`] is what an exchange
 //! becomes that has switched to another protocol.
@@ -37,6 +37,7 @@ pub mod listen;
 mod outcome;
 mod outgoing;
 mod pool;
+mod rates;
 mod read;
 mod send;
 mod sending;

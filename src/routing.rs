@@ -18,6 +18,7 @@ pub mod overrides;
 pub mod parse;
 pub mod path;
 pub mod pin;
+pub mod rate;
 pub mod seal;
 pub mod segment;
 pub mod spec;

@@ -94,6 +94,7 @@ fn table(key: &str, scheme: Scheme) -> RoutingTable {
         exchange: ExchangeSpec::default(),
         streams: StreamSpec::default(),
         conversations: None,
+        rate_limits: vec![],
     };
     let audience = Audience { include: vec![], exclude: vec![SegmentId::new("staff")] };
     let weight = Weight::new(5_000).expect("a share");

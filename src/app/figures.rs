@@ -8,10 +8,11 @@ use crate::control::service::Control;
 use crate::control::view::DeploymentView;
 use crate::routing::ids::VersionId;
 use crate::routing::pin::Pins;
+use crate::routing::rate::{Kind, LimitStats, Rates};
 use crate::routing::table::RoutingTable;
 use crate::telemetry::metrics::{
-    CheckFigures, ConversationFigures, DeploymentFigures, GuardFigures, PinFigures, RollbackCount, TableFigures,
-    VersionWeight,
+    CheckFigures, ConversationFigures, DeploymentFigures, GuardFigures, PinFigures, RateFigures, RateTableFigures,
+    RollbackCount, TableFigures, VersionWeight,
 };
 use crate::telemetry::stats::VersionLabels;
 
@@ -42,6 +43,21 @@ pub(super) fn of_pins(pins: &Pins) -> PinFigures {
             ("refused", stats.refused),
         ],
     }
+}
+
+pub(super) fn of_rates(rates: &Rates) -> Vec<RateFigures> {
+    let figures = |limit: LimitStats| RateFigures {
+        environment: limit.id.environment.shared(),
+        agent: limit.id.agent.map(|agent| agent.shared()),
+        limit: limit.id.name,
+        refused: Kind::ALL.map(|kind| (kind.as_str(), limit.refused[kind as usize])),
+        table: limit.id.keyed.then_some(RateTableFigures {
+            keys: limit.keys.keys,
+            forgotten: limit.keys.forgotten,
+            overflowed: limit.keys.overflowed,
+        }),
+    };
+    rates.stats().into_iter().map(figures).collect()
 }
 
 pub(super) fn of_deployments(control: &Control) -> Vec<DeploymentFigures> {

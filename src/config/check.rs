@@ -10,6 +10,7 @@ mod guard;
 mod health;
 mod limits;
 mod query;
+mod rates;
 mod scope;
 mod streams;
 mod tls;
@@ -47,7 +48,10 @@ pub(super) fn config(mut root: Node, hash: Arc<str>, report: &mut Report) -> Opt
 
     let prices = file.as_mut().and_then(|file| file.prices.take());
     let prices = Arc::new(prices.map(|given| streams::prices(given, &mut scope)).unwrap_or_default());
-    let agents = check_agents(agents, &prices, &mut scope);
+    let rate_limits = file.as_mut().and_then(|file| file.rate_limits.take());
+    let rate_limits = rates::of_file(rate_limits, &mut scope);
+    let mut agents = check_agents(agents, &prices, &mut scope);
+    rates::join(&mut agents, &rate_limits, &mut scope);
     check_table(&agents, &mut scope);
     let file = file?;
     check_presence(&file, &mut scope);
@@ -255,7 +259,7 @@ fn admin(given: Option<file::Admin>, listeners: &[ListenerConfig], scope: &mut S
         scope.error("admin.address", format!("{address} is also a listener's; expected an address of its own"));
     }
     let tls = tls.map(|given| tls::check(given, "admin.tls", scope));
-    AdminConfig { address, token: token.map(|Text(token)| Secret(token.into())), tls }
+    AdminConfig { address, token: token.map(|Text(token)| Secret::new(token)), tls }
 }
 
 fn access_log(given: file::AccessLog) -> AccessLogConfig {

@@ -1,10 +1,16 @@
 //! What is wrong with a file: every error at once, each with its place, in the form that editors
 //! and compilers share: `file:line:column: path: message`.
 //!
+//! Errors go to logs and to the API, so they repeat no secret: what the environment gave is named and not shown, and
+//! a URL is shown without its user and password.
+//!
 //! Bound: the first [`MAX_ERRORS`] are kept; of the rest one only learns that there are more.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
+
+use zeroize::Zeroizing;
 
 /// A file with more errors than this is hardly a configuration.
 pub const MAX_ERRORS: usize = 100;
@@ -90,19 +96,37 @@ pub(super) struct Report {
     file: Arc<str>,
     errors: Vec<ConfigError>,
     truncated: bool,
+    /// What the environment gave, by name.
+    concealed: Vec<(String, Zeroizing<String>)>,
 }
+
+/// Less is no secret, and is found in too many words.
+const CONCEALED_BYTES_MIN: usize = 8;
 
 impl Report {
     pub(super) fn new(file: &str) -> Self {
-        Self { file: file.into(), errors: Vec::new(), truncated: false }
+        Self { file: file.into(), errors: Vec::new(), truncated: false, concealed: Vec::new() }
+    }
+
+    /// From now on errors say `${NAME}` in the place of this value: it may be a secret, also where it is none.
+    pub(super) fn conceal(&mut self, name: String, value: String) {
+        let value = Zeroizing::new(value);
+        if value.len() >= CONCEALED_BYTES_MIN {
+            self.concealed.push((name, value));
+        }
     }
 
     pub(super) fn error(&mut self, place: Place, path: impl Into<String>, message: impl Into<String>) {
         if self.is_full() {
             return;
         }
-        let (path, message) = (path.into(), message.into());
+        let (path, message) = (path.into(), self.without_secrets(&message.into()));
         self.errors.push(ConfigError { file: self.file.clone(), place: Some(place), path, message });
+    }
+
+    fn without_secrets(&self, message: &str) -> String {
+        let message = without_userinfo(message).into_owned();
+        self.concealed.iter().fold(message, |message, (name, value)| without(value, &format!("${{{name}}}"), message))
     }
 
     /// Whether there is no room for one more. To ask is to have one more.
@@ -153,11 +177,44 @@ pub(super) fn suggestion<'a>(name: &str, known: impl IntoIterator<Item = &'a str
 /// `text` as it may be shown in a message: one line, not too long.
 pub(super) fn shown(text: &str) -> String {
     const LONGEST: usize = 60;
+    let text = without_userinfo(text);
     let mut line: String = text.chars().take(LONGEST).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if text.chars().nth(LONGEST).is_some() {
         line.push('…');
     }
     line
+}
+
+/// The message with `name` in the place of `value`, also where [`shown`] has cut that off.
+fn without(value: &str, name: &str, message: String) -> String {
+    let message = message.replace(value, name);
+    let Some((head, rest)) = message.split_once('…') else { return message };
+    let beginnings = value.char_indices().rev().map(|(end, _)| &value[..end]);
+    let mut long_ones = beginnings.take_while(|beginning| beginning.len() >= CONCEALED_BYTES_MIN);
+    match long_ones.find_map(|beginning| head.strip_suffix(beginning)) {
+        Some(head) => format!("{head}{name}…{rest}"),
+        None => message,
+    }
+}
+
+/// The text, its URLs without user and password.
+fn without_userinfo(text: &str) -> Cow<'_, str> {
+    let (mut out, mut rest) = (String::new(), text);
+    while let Some(start) = rest.find("://").map(|at| at + 3) {
+        let end = rest[start..].find(['/', '?', '#', ' ', '`']).map_or(rest.len(), |length| start + length);
+        let host = rest[start..end].rfind('@').map(|at| start + at);
+        out.push_str(&rest[..start]);
+        if host.is_some() {
+            out.push('…');
+        }
+        out.push_str(&rest[host.unwrap_or(start)..end]);
+        rest = &rest[end..];
+    }
+    if out.is_empty() {
+        return Cow::Borrowed(text);
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
 }
 
 #[cfg(test)]
@@ -179,6 +236,35 @@ mod tests {
             assert_eq!(nearest(name, known), want, "{name}");
         }
         assert_eq!(nearest(&"x".repeat(10_000), known), None);
+    }
+
+    #[test]
+    fn a_url_is_shown_without_user_and_password() {
+        for (text, expected) in [
+            ("`http://me:secret@host:80/x` is wrong", "`http://…@host:80/x` is wrong"),
+            ("http://a@b http://c:d@e", "http://…@b http://…@e"),
+            ("http://p@ss@host", "http://…@host"),
+            ("http://host/a@b, me@example.com", "http://host/a@b, me@example.com"),
+            ("no URL", "no URL"),
+        ] {
+            assert_eq!(without_userinfo(text), expected);
+        }
+        assert!(!shown(&format!("http://me:{}@host", "secret".repeat(20))).contains("secret"));
+    }
+
+    #[test]
+    fn what_the_environment_gave_is_named_and_not_shown() {
+        let secret = "s3cr3t-".repeat(20);
+        let said = |message: String| {
+            let mut report = Report::new("f.yaml");
+            report.conceal("TOKEN".into(), secret.clone());
+            report.conceal("SHORT".into(), "8080".into());
+            report.error(Place::START, "a", message);
+            report.finish(None::<()>).unwrap_err().to_string()
+        };
+        assert_eq!(said(format!("`{secret}` is no port; 8080 is")), "f.yaml:1:1: a: `${TOKEN}` is no port; 8080 is");
+        let cut = said(format!("`{}` is no port", shown(&format!("x {secret}"))));
+        assert_eq!(cut, "f.yaml:1:1: a: `x ${TOKEN}…` is no port");
     }
 
     #[test]

@@ -3,7 +3,10 @@
 //!
 //! The same walk refuses what no later stage wants to see: keys given twice, merge keys, tags.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
+
+use zeroize::Zeroizing;
 
 use super::errors::{Place, Report, shown};
 use super::node::{Entry, Kind, Node, Scalar, Tone, Trail};
@@ -13,7 +16,10 @@ pub(super) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Expands all of `tree`. What is wrong is reported and removed.
 pub(super) fn expand(tree: &mut Node, env: Env<'_>, report: &mut Report) {
-    walk(tree, env, report, &Trail::Root);
+    let used = RefCell::new(Vec::new());
+    let noted = |name: &str| env(name).inspect(|value| used.borrow_mut().push((name.to_owned(), value.clone())));
+    walk(tree, &noted, report, &Trail::Root);
+    used.into_inner().into_iter().for_each(|(name, value)| report.conceal(name, value));
 }
 
 fn walk(node: &mut Node, env: Env<'_>, report: &mut Report, trail: &Trail<'_>) {
@@ -103,7 +109,7 @@ fn expand_text(text: &str, env: Env<'_>) -> Result<String, String> {
         let (reference, after) = inside.split_once('}').ok_or_else(|| {
             format!("`${{{}` is not closed; expected `${{NAME}}`, or `$${{` for the text itself", shown(inside))
         })?;
-        out.push_str(&value_of(reference, env)?);
+        out.push_str(&Zeroizing::new(value_of(reference, env)?));
         rest = after;
     }
     out.push_str(rest);

@@ -16,12 +16,14 @@ use crate::routing::spec::{Attribute, EndpointAddress, HostPolicy, Protocol, Sch
 mod conversations;
 mod limits;
 mod outside;
+mod rates;
 mod streams;
 mod tls;
 
 pub(super) use conversations::{Conversations, Key, Overrides, Pins, Policy, Token};
 pub(super) use limits::{EncodedSlash, ForwardPath, Limits, Paths};
 pub(super) use outside::{HealthCheck, HttpCheck, Prometheus};
+pub(super) use rates::RateLimit;
 pub(super) use streams::{Dialect, Encoded, Price, Streams};
 pub(super) use tls::{Certificate as TlsCertificate, ClientAuth, ClientAuthMode, Tls};
 
@@ -61,6 +63,8 @@ pub(super) struct File {
     pub(super) pins: Option<Pins>,
     /// Signed requests for a version. Default: none is honoured.
     pub(super) overrides: Option<Overrides>,
+    /// What all agents of an environment may get together, or each caller from all of them.
+    pub(super) rate_limits: Option<Vec<RateLimit>>,
     /// The agents by name.
     #[schemars(required)]
     pub(super) agents: Option<Ordered<AgentId, Agent>>,
@@ -142,6 +146,8 @@ pub(super) struct Agent {
     pub(super) max_request_body: Option<Text<Bytes>>,
     /// How a conversation keeps the version that it began on. Default: each request is decided by itself.
     pub(super) conversations: Option<Conversations>,
+    /// What this agent may get; beside those at the top of the file, which hold as well.
+    pub(super) rate_limits: Option<Vec<RateLimit>>,
 }
 
 /// Which requests are for an agent: all that is given must fit.

@@ -10,6 +10,7 @@
 use std::fmt;
 
 use serde::de::{EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor};
+use zeroize::Zeroize;
 
 use super::errors::{Place, Report, nearest, shown};
 use super::marks;
@@ -35,6 +36,13 @@ pub(super) struct Scalar {
     /// As it was spelled, without quotes.
     pub(super) text: String,
     pub(super) tone: Tone,
+}
+
+/// It may be a secret.
+impl Drop for Scalar {
+    fn drop(&mut self) {
+        self.text.zeroize();
+    }
 }
 
 /// What YAML takes a scalar for.

@@ -62,6 +62,7 @@ pub fn an_agent() -> AgentSpec {
         exchange: ExchangeSpec::default(),
         streams: StreamSpec::default(),
         conversations: None,
+        rate_limits: vec![],
     }
 }
 

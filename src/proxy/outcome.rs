@@ -13,6 +13,7 @@ use super::conversation::{self, Turn};
 use super::error::Fault;
 use super::grpc::Call;
 use super::pool::Lease;
+use super::rates::{self, Held};
 use super::streamed::{Silence, Streamed};
 use super::tap::Transport;
 use super::upstream::Head;
@@ -86,6 +87,8 @@ pub(super) struct Record {
     pub log: Option<Box<AccessRecord>>,
     /// `None` where the agent has no conversations.
     pub turn: Option<Box<Turn>>,
+    /// `None` where the agent has no rate limits.
+    pub held: Option<Box<Held>>,
 }
 
 impl Record {
@@ -106,6 +109,7 @@ impl Record {
             streamed: None,
             log: None,
             turn: None,
+            held: None,
         };
         record.version().stats.started(record.worker());
         record
@@ -270,6 +274,15 @@ impl Drop for Record {
         self.busy.conn.worker.note_end(&self.version().stats.labels, latency);
         if let Some(turn) = self.turn.take() {
             turn.end();
+        }
+        if let Some(held) = self.held.take() {
+            let told = rates::End {
+                failed: self.error.is_some(),
+                whole: self.end.is_some(),
+                status: self.status,
+                usage: exchange.usage,
+            };
+            rates::settle(*held, &told, self.conn(), end);
         }
         if let Some(log) = self.log.take() {
             self.write_log(log, &exchange);

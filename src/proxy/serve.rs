@@ -1,4 +1,4 @@
-//! One request, top-down: read, match, key, pin, decide, send, respond. The record is written by drop.
+//! One request, top-down: read, match, admit, key, pin, decide, send, respond. The record is written by drop.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -15,6 +15,7 @@ use super::error::Fault;
 use super::grpc;
 use super::headers::VERSION_HEADER;
 use super::outcome::{Busy, Record};
+use super::rates;
 use super::read::{self, Host};
 use super::send::{Answer, send};
 use super::tunnel::Tunnel;
@@ -102,6 +103,12 @@ async fn exchange(
     conn.set_limit(limits.request_timeout.map(|most| busy.start + most));
     conn.wait(busy.start, limits.response_timeout.unwrap_or(limits.idle_timeout));
 
+    // Admit: a request beyond its rates is read no further, and no version hears of it.
+    let held = match rates::admit(&conn, agent, &head, busy.start) {
+        Ok(held) => held,
+        Err(fault) => return Err(refuse(fault, busy, &parts, &host)),
+    };
+
     // Key: the only reason to look into a body.
     let mut body = body;
     let mut read_ahead = VecDeque::new();
@@ -126,6 +133,7 @@ async fn exchange(
     conversation::strip(&mut parts.headers, &snapshot, agent);
     let mut record = Record::new(busy, snapshot.clone(), place.agent, decision);
     record.turn = turn;
+    record.held = held;
     if limits.protocol == Protocol::Http2 {
         record.call = grpc::Call::of(&parts.headers);
     }
@@ -170,6 +178,7 @@ fn respond(answer: Answer, mut record: Record, method: &Method, version_header: 
     record.conn().wait(now, record.agent().spec.exchange.idle_timeout);
     let mut headers = head.headers;
     conversation::answer(&mut record, &mut headers, head.status.is_success());
+    rates::answer(&record, &mut headers);
     if version_header {
         headers.append(VERSION_HEADER, record.version().header.clone());
     }

@@ -21,6 +21,7 @@ use crate::routing::ids::EnvironmentId;
 use crate::routing::networks::Networks;
 use crate::routing::path::PathPolicy;
 use crate::routing::pin::SharedPins;
+use crate::routing::rate::SharedRates;
 use crate::routing::standing::Keys;
 use crate::routing::table::{RoutingTable, SharedTable};
 use crate::telemetry::access::AccessLog;
@@ -66,6 +67,7 @@ pub struct Shared {
     /// By worker; the acceptor uses the first.
     pub counters: Arc<[ProxyCounters]>,
     pub pins: SharedPins,
+    pub rates: SharedRates,
     /// Client connections of all workers.
     pub(super) open: AtomicUsize,
     addresses: Addresses,
@@ -83,11 +85,12 @@ impl Shared {
         options: ProxyOptions,
         counters: Arc<[ProxyCounters]>,
         pins: SharedPins,
+        rates: SharedRates,
     ) -> Arc<Self> {
         let options = Arc::new(ArcSwap::from_pointee(options));
         let (open, cut, leaving) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
         let (addresses, room) = (Addresses::default(), Notify::new());
-        Arc::new(Self { table, options, counters, pins, open, addresses, room, leaving, cut })
+        Arc::new(Self { table, options, counters, pins, rates, open, addresses, room, leaving, cut })
     }
 
     /// Takes new options; a higher connection limit lets waiting clients in.
@@ -353,7 +356,11 @@ async fn work(worker: Rc<Worker>, mut inbox: mpsc::Receiver<(Accepted, Place)>, 
             _ = sweep.tick() => {
                 // Also lets go of an old table when no request comes.
                 worker.snapshot();
-                worker.pools.sweep(Instant::now());
+                let now = Instant::now();
+                worker.pools.sweep(now);
+                if worker.index == 0 {
+                    worker.shared.rates.sweep(worker.shared.rates.nanos(now));
+                }
             }
             _ = stop.changed() => break,
         }

@@ -26,7 +26,7 @@ mod manage;
 mod place;
 mod room;
 mod seat;
-mod siphash;
+pub(super) mod siphash;
 
 pub use hold::Hold;
 pub use key::{PinKey, PinSecret};

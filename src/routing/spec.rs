@@ -11,6 +11,7 @@ use std::time::Duration;
 pub use super::conversation::{ConversationSpec, PinPolicy, ResponseId, TokenPlace};
 use super::ids::{AgentId, EnvironmentId, SegmentId, VersionId, Weight};
 
+pub use super::rate::RateLimitSpec;
 pub use super::streams::{Dialect, Encoded, Prices, StreamSpec};
 
 /// Everything that a routing table is made of.
@@ -71,6 +72,8 @@ pub struct AgentSpec {
     pub streams: StreamSpec,
     /// `None`: every request is decided by itself.
     pub conversations: Option<ConversationSpec>,
+    /// Its own, in the author's order, then those of its environment.
+    pub rate_limits: Vec<Arc<RateLimitSpec>>,
 }
 
 /// All present parts must hold.

@@ -13,6 +13,7 @@ use super::bucket::Bucketer;
 use super::ids::{AgentId, EnvironmentId, SegmentId, VersionId};
 use super::matcher::{Matcher, Place};
 use super::pin::{Pins, Seat};
+use super::rate::{self, Rates};
 use super::segment::Segment;
 use super::spec::{AgentSpec, Attribute, CanaryShare, ConversationSpec, EndpointAddress, Notes};
 use super::split::Split;
@@ -56,6 +57,8 @@ pub struct Agent {
     pub segments: Vec<(SegmentId, Segment)>,
     /// Where its conversations sit; made at the first one, for compiling knows no pins.
     pub(super) seat: OnceLock<Seat>,
+    /// Its rate limits, with what they have counted; made at its first request.
+    pub(super) rates: OnceLock<Box<[rate::Seat]>>,
 }
 
 impl Agent {
@@ -76,6 +79,12 @@ impl Agent {
     pub fn conversations(&self, pins: &Pins) -> Option<(&ConversationSpec, &Seat)> {
         let spec = self.spec.conversations.as_ref()?;
         Some((spec, self.seat.get_or_init(|| Seat::new(pins, self, spec))))
+    }
+
+    /// Its rate limits. `None` where it has none.
+    pub fn rates(&self, rates: &Rates) -> Option<&[rate::Seat]> {
+        let has_any = !self.spec.rate_limits.is_empty();
+        has_any.then(|| &**self.rates.get_or_init(|| rate::Seat::of(self, rates)))
     }
 }
 

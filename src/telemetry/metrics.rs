@@ -18,6 +18,7 @@ mod family;
 mod instance;
 mod outside;
 mod pins;
+mod rates;
 mod streams;
 mod tls;
 mod versions;
@@ -34,6 +35,8 @@ use super::outside::OutsideCounters;
 use super::reload::ReloadStatus;
 use super::stats::{StatsRegistry, VersionLabels};
 use super::tls::TlsFigures;
+
+pub use rates::{RateCollector, RateFigures, RateTableFigures};
 
 /// How many versions, agents, weights or guards may have series of their own.
 pub const MAX_LABELLED: usize = 2_000;

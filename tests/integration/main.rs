@@ -16,6 +16,7 @@ mod limits;
 mod paths;
 mod pins;
 mod prometheus;
+mod rates;
 mod reload;
 mod rollback;
 mod store;

@@ -15,6 +15,7 @@ use super::DEFAULT_ENVIRONMENT;
 use super::conversations;
 use super::deployment;
 use super::health;
+use super::rates;
 use super::scope::Scope;
 use super::streams;
 use crate::control::model::AgentIntent;
@@ -67,6 +68,7 @@ pub(super) fn check(
         exchange,
         streams,
         conversations: agent.conversations.map(|given| conversations::check(given, scope)),
+        rate_limits: rates::of_agent(agent.rate_limits, scope),
     };
     let intent = AgentIntent { spec: Arc::new(spec), deployment: deployment.flatten(), health: health.into() };
     Some(Checked { intent, share })

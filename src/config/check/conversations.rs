@@ -148,7 +148,7 @@ fn keys(given: Vec<file::Key>, path: &str, scope: &mut Scope<'_, '_>) -> Vec<Sig
                 format!("{found} bytes are too few for a secret; expected at least {SECRET_BYTES_MIN}: {remedy}");
             scope.error(&format!("{path}[{position}].secret"), message);
         }
-        keys.push(SigningKey { id, secret: Secret(secret.into()) });
+        keys.push(SigningKey { id, secret: Secret::new(secret) });
     }
     keys
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::routing::path::EncodedSlash;
+use crate::routing::rate::Pace;
 use crate::routing::spec::{Protocol, TlsAttribute};
 use crate::tls::server::{MinVersion, ServerSpec};
 
@@ -25,6 +26,7 @@ fn each_is_known_here() {
         "limits.yaml",
         "many-agents.yaml",
         "quickstart.yaml",
+        "rate-limits.yaml",
         "segments.yaml",
         "streams.yaml",
         "tls.yaml",
@@ -182,6 +184,20 @@ fn tls() {
     let spec = &config.agents[0].spec;
     assert_eq!(spec.bucketing.key[0], Attribute::Tls(TlsAttribute::Fingerprint));
     assert_eq!(spec.segments["partners"].all[0].attribute, Attribute::Tls(TlsAttribute::San));
+}
+
+#[test]
+fn rate_limits() {
+    let config = example("rate-limits.yaml");
+    let limits = &config.agents[0].spec.rate_limits;
+    let names: Vec<_> = limits.iter().map(|limit| (&*limit.name, limit.of_environment)).collect();
+    assert_eq!(names, [("tokens", false), ("free-plan", false), ("per-address", true), ("everything", true)]);
+    let tokens = limits[0].tokens.unwrap();
+    assert_eq!((tokens.pace, tokens.estimate), (Pace { per_minute: 100_000, burst: 200_000 }, 1500));
+    assert_eq!(limits[1].requests, Some(Pace { per_minute: 20, burst: 3 }));
+    assert_eq!((limits[1].concurrent, limits[1].max_keys), (Some(2), 50_000));
+    assert_eq!(limits[2].key, [Attribute::ClientIp]);
+    assert!(limits[2].fields && !limits[3].fields);
 }
 
 #[test]

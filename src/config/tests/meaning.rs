@@ -132,7 +132,7 @@ agents:
     );
     assert_eq!(config.listeners[0].address.port(), 8080);
     assert_eq!((config.workers, config.version_header), (3, false));
-    assert_eq!(config.admin.token, Some(Secret("a-secret".into())));
+    assert_eq!(config.admin.token, Some(Secret::new("a-secret".into())));
     assert_eq!(config.state_dir, Some(PathBuf::from("${PORT}")));
     assert_eq!(config.agents[0].spec.stable.as_str(), "1.5.0");
 }

@@ -32,6 +32,7 @@ pub(super) fn compile(
     let stable = draft.stable();
     let segments = draft.segments();
     let rules = draft.rules();
+    draft.check_rate_limits();
     let share = draft.share(desired.canary.as_ref(), stable.unwrap_or_default());
     let (Some(stable), Some(share), true) = (stable, share, draft.rejections.is_empty()) else {
         return Err(draft.rejections);
@@ -56,6 +57,7 @@ pub(super) fn compile(
         canary: desired.canary.clone(),
         notes: desired.notes.clone(),
         seat: OnceLock::new(),
+        rates: OnceLock::new(),
     })
 }
 
@@ -229,6 +231,13 @@ impl<'a> Draft<'a> {
             }
         }
         rules
+    }
+
+    fn check_rate_limits(&mut self) {
+        let limits = self.spec.rate_limits.iter().enumerate();
+        for (index, segment) in limits.filter_map(|(index, limit)| Some((index, limit.segment.as_ref()?))) {
+            self.segment(format!("rate_limits[{index}].segment"), segment);
+        }
     }
 
     /// The live deployment's share, else the standing split, else all to stable.

@@ -38,6 +38,7 @@ fn spec(id: &str) -> AgentSpec {
         exchange: ExchangeSpec::default(),
         streams: StreamSpec::default(),
         conversations: None,
+        rate_limits: vec![],
     }
 }
 

@@ -41,6 +41,7 @@ fn spec() -> (AgentSpec, CanaryShare) {
         exchange: ExchangeSpec::default(),
         streams: StreamSpec::default(),
         conversations: None,
+        rate_limits: vec![],
     };
     let audience = Audience { include: vec![], exclude: vec![SegmentId::new("staff")] };
     let weight = Weight::new(5_000).expect("a share");

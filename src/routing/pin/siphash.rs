@@ -3,7 +3,7 @@
 
 /// A secret key.
 #[derive(Clone, Copy)]
-pub(super) struct SipKey {
+pub(in crate::routing) struct SipKey {
     k0: u64,
     k1: u64,
 }

@@ -13,6 +13,16 @@ use crate::telemetry::outside::QueryResult;
 use crate::telemetry::stats::{Exchange, Outcome, StatusClass, StreamEnd, Usage, VersionStats};
 use crate::telemetry::tls::{CertificateFigures, Handshake};
 
+fn rate_limit(limit: &str, agent: Option<&str>, keyed: bool) -> RateFigures {
+    RateFigures {
+        environment: "production".into(),
+        agent: agent.map(Into::into),
+        limit: limit.into(),
+        refused: [("requests", 7), ("tokens", 0), ("concurrent", 1)],
+        table: keyed.then_some(RateTableFigures { keys: 3, forgotten: 2, overflowed: 1 }),
+    }
+}
+
 /// All parts, with two workers.
 struct Rig {
     stats: Arc<StatsRegistry>,
@@ -126,6 +136,8 @@ fn full() -> Rig {
     outside.checked(false);
     outside.queried(QueryResult::Empty);
     rig.metrics.set_outside(outside);
+    let limits = || vec![rate_limit("per-caller", Some("support-bot"), true), rate_limit("all", None, false)];
+    rig.metrics.register(Box::new(RateCollector::new(limits))).expect("a new name");
     let events = vec![("made", 4), ("expired", 1)];
     rig.metrics.set_pin_source(Box::new(move || PinFigures { pins: 3, max: 10, bytes: 1000, events: events.clone() }));
     rig.metrics.set_tls_source(Box::new(|| TlsFigures {
@@ -278,8 +290,9 @@ fn what_the_registry_was_told_of_is_all_shown() {
     let rig = full();
     let scrape = rig.scrape();
     let own: BTreeSet<&str> = scrape.types.keys().map(String::as_str).filter(|n| n.starts_with("pointsman_")).collect();
-    let collectors: [Box<dyn Collector>; 7] = [
+    let collectors: [Box<dyn Collector>; 8] = [
         Box::new(tls::TlsCollector::new(Arc::default(), rig.proxy.clone(), 1)),
+        Box::new(RateCollector::new(Vec::new)),
         Box::new(conversations::ConversationCollector::new(Arc::default(), 1)),
         Box::new(pins::PinCollector::new(Arc::default(), rig.proxy.clone())),
         Box::new(outside::OutsideCollector::new(Arc::default())),
@@ -461,6 +474,32 @@ fn another_rooms_collector_is_shown_and_a_clash_of_names_refused() {
     rig.metrics.register(Box::new(gauge("pointsman_store_revision"))).expect("a new name");
     assert_eq!(rig.scrape().of("pointsman_store_revision"), Some(0.0));
     assert!(rig.metrics.register(Box::new(gauge("pointsman_store_revision"))).is_err());
+}
+
+#[test]
+fn rate_limits_tell_what_they_refused_and_how_many_callers_they_know() {
+    let scrape = full().scrape();
+    let own = r#"environment="production",agent="support-bot",limit="per-caller""#;
+    let all = r#"environment="production",agent="_all",limit="all""#;
+    for (name, labels, expected) in [
+        ("rate_limited_total", format!(r#"{own},kind="requests""#), Some(7.0)),
+        ("rate_limited_total", format!(r#"{all},kind="concurrent""#), Some(1.0)),
+        ("rate_limit_keys", own.to_owned(), Some(3.0)),
+        ("rate_limit_keys_forgotten_total", own.to_owned(), Some(2.0)),
+        ("rate_limit_overflow_total", own.to_owned(), Some(1.0)),
+        // A limit without a key keeps no callers.
+        ("rate_limit_keys", all.to_owned(), None),
+    ] {
+        assert_eq!(scrape.of(&format!("pointsman_{name}{{{labels}}}")), expected, "{name} {labels}");
+    }
+}
+
+#[test]
+fn rate_limits_have_a_bound_of_series() {
+    let rig = Rig::new(10);
+    let many = || (0..MAX_LABELLED + 5).map(|n| rate_limit(&format!("l{n}"), None, false)).collect();
+    rig.metrics.register(Box::new(RateCollector::new(many))).expect("a new name");
+    assert_eq!(rig.scrape().beginning("pointsman_rate_limited_total{").len(), 3 * MAX_LABELLED);
 }
 
 /// Rules and dashboard ask only for metrics that exist.
