@@ -98,7 +98,7 @@ impl Tap {
         let decoded = match &mut self.source {
             Source::Clear(reader) => {
                 reader.read(bytes);
-                Ok(())
+                return reader.answer.take_seen();
             }
             Source::Gzip(decoder) => {
                 decoder.get_mut().allow(bytes.len());

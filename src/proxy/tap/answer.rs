@@ -1,7 +1,7 @@
 //! An answer as far as it has been read: document by document, whatever framed them.
 
 use super::dialect::{Meaning, Tongue};
-use super::document::{Document, Facts, Place};
+use super::document::{Choices, Document, Place};
 use super::json::{Filler, Scanner, TEXT_BYTES, Visitor, scalar_of};
 use super::sse::{EventName, Events};
 use crate::routing::spec::Dialect;
@@ -36,8 +36,9 @@ pub struct Seen {
 /// What an event says, of which each says the same that differs from it in what makes no difference only.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Shape {
-    facts: Facts,
-    name: EventName,
+    meaning: Meaning,
+    /// As they were then: what an event means depends on them.
+    choices: Choices,
 }
 
 /// A document's first bytes: not all that comes as an event is JSON.
@@ -122,11 +123,14 @@ impl Answer {
         self.shape.take()
     }
 
-    /// Another event of a shape that was read. What else it says of the whole answer was said by the first of them.
-    pub fn repeat(&mut self, shape: Shape) {
-        self.document.facts = shape.facts;
-        let meaning = self.tongue.meaning(&self.document, shape.name);
-        self.take(meaning);
+    /// Whether an event of this shape means what it meant when it was read.
+    pub fn can_repeat(&self, shape: &Shape) -> bool {
+        shape.choices == self.document.choices
+    }
+
+    /// Another such event. What else it says of the whole answer was said by the first of them.
+    pub fn repeat(&mut self, shape: &Shape) {
+        self.take(shape.meaning);
     }
 
     /// What fills a place of such an event.
@@ -141,7 +145,6 @@ impl Answer {
     /// An event is over.
     fn take(&mut self, meaning: Meaning) {
         self.seen.events += 1;
-        self.document.restart();
         self.terminal = meaning.terminal || self.terminal && !meaning.open;
         self.failed |= meaning.error;
         self.seen.tokens += u32::from(meaning.content);
@@ -165,14 +168,15 @@ impl Events for Answer {
             if has_data {
                 self.tongue.learn(&self.document, false);
             }
-            // Of a dialect that is not found yet, the next such event may mean something else.
-            self.shape =
-                (has_data && self.tongue.has_last_word()).then_some(Shape { facts: self.document.facts, name });
             let meaning = self.tongue.meaning(&self.document, name);
             self.take(Meaning { content: meaning.content && has_data, ..meaning });
+            // Of a dialect that is not found yet, the next such event may mean something else.
+            let is_known = has_data && self.tongue.has_last_word();
+            self.shape = is_known.then_some(Shape { meaning, choices: self.document.choices });
         }
         self.start.length = 0;
         self.scanner.restart();
+        self.document.restart();
     }
 
     fn retry(&mut self) {

@@ -107,7 +107,7 @@ struct Choice {
 }
 
 /// Choices by index: which have begun and which have ended. Only the first 64 are followed.
-#[derive(Default)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Choices {
     begun: u64,
     ended: u64,

@@ -9,8 +9,7 @@
 
 mod text;
 
-use memchr::memchr2;
-use text::{Held, StringEnd, string_end};
+use text::{Held, StringEnd, end_on_line, string_end};
 
 /// The deepest place that anybody asks about, and one to spare.
 pub(super) const DEPTH: usize = 8;
@@ -56,10 +55,7 @@ impl<P> Filler<P> {
     /// How much of the bytes it is: `None` where it is none, goes on after them, or reaches into another line.
     pub fn length_in(self, bytes: &[u8]) -> Option<usize> {
         match self {
-            Self::Text => match string_end(bytes, false) {
-                StringEnd::At(end) => memchr2(b'\n', b'\r', &bytes[..end]).is_none().then_some(end),
-                StringEnd::Later { .. } => None,
-            },
+            Self::Text => end_on_line(bytes),
             Self::Digits => digits(bytes),
             Self::Number(_) => digits(bytes).filter(|length| ENDS[usize::from(bytes[*length])]),
         }

@@ -67,12 +67,13 @@ impl Memo {
             return (!bytes.is_empty()).then(|| frames.read_one(bytes, answer));
         }
         if let Some(template) = &self.0
+            && answer.can_repeat(&template.shape)
             && let Some((event, rest)) = template.split(bytes, |_, _| {})
         {
             if template.tells {
                 template.split(event, |filler, with| answer.fill(filler, with));
             }
-            answer.repeat(template.shape);
+            answer.repeat(&template.shape);
             frames.pass(*event.last()?);
             return Some(rest);
         }

@@ -154,6 +154,9 @@ impl Lines {
         }
         if matches!(bytes[0], b'\r' | b'\n') {
             self.blank_line(events);
+            if let Some(rest) = bytes.strip_prefix(b"\r\n") {
+                return rest;
+            }
             self.after_cr = bytes[0] == b'\r';
             return &bytes[1..];
         }
