@@ -34,6 +34,7 @@ mod headers;
 mod interim;
 mod io;
 pub mod listen;
+mod media;
 mod outcome;
 mod outgoing;
 mod pool;

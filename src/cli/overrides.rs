@@ -1,5 +1,6 @@
 //! `pointsman override`: signed words that send a request to a version.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -48,9 +49,12 @@ fn lifetime(text: &str) -> Result<Duration, String> {
 }
 
 pub fn run(Command::Sign(args): Command) -> anyhow::Result<()> {
-    let keys = match std::env::var(SECRET_VARIABLE) {
-        Ok(secret) => keys_of_environment(&args, &secret)?,
-        Err(_) => keys_of_file(&args)?,
+    let (keys, address) = match std::env::var(SECRET_VARIABLE) {
+        Ok(secret) => (keys_of_environment(&args, &secret)?, None),
+        Err(_) => {
+            let config = Config::load(&args.config)?;
+            (keys_of_file(&args, &config)?, address(&args, &config))
+        }
     };
     let expires = SystemTime::now() + args.expires;
     let grant = Grant {
@@ -60,12 +64,13 @@ pub fn run(Command::Sign(args): Command) -> anyhow::Result<()> {
         expires: pin::second(expires),
     };
     let signature = grant.sign(&keys).context("a name is too long to be signed")?;
+    let address = address.map_or_else(|| "HOST:PORT".to_owned(), |address| address.to_string());
     let (version, until) = (&args.version, humantime::format_rfc3339_seconds(expires));
     say(format_args!("{VERSION_HEADER}: {version}"))?;
     say(format_args!("{SIGNATURE_HEADER}: {signature}"))?;
     complain(format_args!(
         "Good until {until}, for {} in {}. Who has it can use it: hand it on as a secret.\n\
-         One request:     curl -H '{VERSION_HEADER}: {version}' -H '{SIGNATURE_HEADER}: {signature}' http://127.0.0.1:8080/\n\
+         One request:     curl -H '{VERSION_HEADER}: {version}' -H '{SIGNATURE_HEADER}: {signature}' http://{address}/\n\
          A whole session: set the cookie {COOKIE}={signature}",
         if args.agent == ANY_AGENT { "all agents" } else { &args.agent },
         args.environment,
@@ -82,9 +87,21 @@ fn keys_of_environment(args: &Sign, secret: &str) -> anyhow::Result<KeyRing> {
     KeyRing::new([(id, secret)]).context("--key-id: the name is too long")
 }
 
+/// Where the environment is served, as seen from this machine.
+fn address(args: &Sign, config: &Config) -> Option<SocketAddr> {
+    let mut listeners = config.listeners.iter();
+    let mut address = listeners.find(|listener| listener.environment.as_str() == args.environment)?.address;
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    Some(address)
+}
+
 /// As the instance would honour it: the agent and the version must be in the file too.
-fn keys_of_file(args: &Sign) -> anyhow::Result<KeyRing> {
-    let (config, file) = (Config::load(&args.config)?, args.config.display());
+fn keys_of_file(args: &Sign, config: &Config) -> anyhow::Result<KeyRing> {
+    let file = args.config.display();
     let keys = config.keys().overrides.with_context(|| format!("{file} has no `overrides: {{ keys: [...] }}`"))?.keys;
     let in_scope =
         |id: &str, environment: &str| environment == args.environment && (args.agent == ANY_AGENT || id == args.agent);

@@ -226,21 +226,27 @@ impl Relay {
             Poll::Ready(Some(Err(broken))) => {
                 // A client that leaves in the middle of its upload breaks the connection too.
                 let by_client = self.record.conn().request_fault.get().is_some();
-                self.record.break_off(if by_client { Outcome::ClientError } else { Outcome::Truncated });
-                self.lease = None;
-                self.break_off(BodyError::Upstream(broken), cx)
+                let outcome = if by_client { Outcome::ClientError } else { Outcome::Truncated };
+                self.give_up(outcome, BodyError::Upstream(broken), cx)
             }
             Poll::Ready(None) => {
                 self.finish();
                 Poll::Ready(None)
             }
-            Poll::Pending => self.poll_idle(),
+            Poll::Pending => self.poll_idle(cx),
         }
     }
 
     /// A reset of HTTP/2 overtakes what came before it and is not written yet, be it the head: so that is written
     /// first, in the turn that the connection gets now. A client that takes nothing may still miss it.
-    fn break_off(&mut self, error: BodyError, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn give_up(
+        &mut self,
+        outcome: Outcome,
+        error: BodyError,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.record.break_off(outcome);
+        self.lease = None;
         if !self.record.conn().http2 {
             return Poll::Ready(Some(Err(error)));
         }
@@ -269,7 +275,7 @@ impl Relay {
         frame
     }
 
-    fn poll_idle(&mut self) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let conn = self.record.conn();
         if conn.take_expired() {
             let (outcome, error) = match conn.is_over_limit() {
@@ -277,19 +283,13 @@ impl Relay {
                 false => (Outcome::IdleTimeout, BodyError::Idle),
             };
             let by_client = conn.awaits_client.get();
-            return self.give_up(if by_client { Outcome::ClientError } else { outcome }, error);
+            return self.give_up(if by_client { Outcome::ClientError } else { outcome }, error, cx);
         }
         match self.record.is_silent() {
             Silence::Bear => Poll::Pending,
             Silence::Fill(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
-            Silence::End => self.give_up(Outcome::Stalled, BodyError::Stalled),
+            Silence::End => self.give_up(Outcome::Stalled, BodyError::Stalled, cx),
         }
-    }
-
-    fn give_up(&mut self, outcome: Outcome, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.record.break_off(outcome);
-        self.lease = None;
-        Poll::Ready(Some(Err(error)))
     }
 
     fn is_end_stream(&self) -> bool {

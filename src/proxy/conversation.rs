@@ -8,11 +8,11 @@
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
+use http::header::{CONTENT_ENCODING, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
 
 use super::connection::ClientConn;
+use super::media::Media;
 use super::outcome::Record;
-use super::read::is_json;
 use super::worker::Snapshot;
 use crate::routing::conversation::{ConversationSpec, ResponseId, TokenPlace};
 use crate::routing::overrides::{self, OverrideFault};
@@ -197,13 +197,10 @@ fn find_id(turn: &mut Turn, record: &Record, spec: &ConversationSpec, headers: &
     if !spec.response_id.iter().any(|place| matches!(place, ResponseId::Json(_))) {
         return;
     }
-    let media = headers.get(CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
-    let watch = if is_json(media) {
-        IdWatch::of_json()
-    } else if media.len() >= 17 && media[..17].eq_ignore_ascii_case(b"text/event-stream") {
-        IdWatch::of_events()
-    } else {
-        return;
+    let watch = match Media::of(headers) {
+        Some(Media::Document) => IdWatch::of_json(),
+        Some(Media::Events) => IdWatch::of_events(),
+        Some(Media::Lines) | None => return,
     };
     if headers.get(CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return record.conn().worker.counters().conversations.id(IdFault::Encoded);

@@ -12,12 +12,13 @@ use std::task::Poll;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
 use http::{Version, request};
 
 use super::client_body::ClientBody;
 use super::connection::ClientConn;
 use super::error::Fault;
+use super::media::Media;
 use crate::routing::key;
 use crate::routing::spec::Attribute;
 use crate::routing::table::{Agent, Head};
@@ -96,7 +97,7 @@ pub(super) fn wants_json(agent: &Agent, head: &Head<'_>) -> bool {
     if !agent.key_wants_json && conversations.is_none() {
         return false;
     }
-    if !head.headers.get(CONTENT_TYPE).is_some_and(|value| is_json(value.as_bytes())) {
+    if Media::of(head.headers) != Some(Media::Document) {
         return false;
     }
     may_be_in_body(&agent.key, head) || conversations.is_some_and(|spec| may_be_in_body(&spec.id, head))
@@ -105,11 +106,6 @@ pub(super) fn wants_json(agent: &Agent, head: &Head<'_>) -> bool {
 fn may_be_in_body(sources: &[Attribute], head: &Head<'_>) -> bool {
     let first = sources.iter().position(|source| matches!(source, Attribute::Json(_)));
     first.is_some_and(|first| key::find(&sources[..first], head).is_none())
-}
-
-pub(super) fn is_json(content_type: &[u8]) -> bool {
-    let media = content_type.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
-    media.eq_ignore_ascii_case(b"application/json") || media.to_ascii_lowercase().ends_with(b"+json")
 }
 
 const SHORT_BYTES: usize = 4 << 10;

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 
 use super::connection::ClientConn;
-use super::tap::{Media, Tap, Transport};
+use super::media::Media;
+use super::tap::{Tap, Transport};
 use crate::routing::spec::StreamSpec;
 use crate::telemetry::stats::{StreamEnd, Usage, VersionStats};
 
@@ -110,16 +111,24 @@ impl Streamed {
         } else if let Some(stall) = self.stall.as_mut().filter(|_| seen.events > 0) {
             stall.restart(now);
         }
-        for _ in 0..seen.tokens {
-            if self.first_token.is_none() {
-                self.first_token = Some(now.duration_since(self.started));
-            } else {
-                // Of those that came together, the client waited for the first only.
-                stats.between_tokens(conn.worker.index, now.duration_since(self.last_token));
-            }
-            self.last_token = now;
+        if let Some(others) = seen.tokens.checked_sub(1) {
+            self.pass_tokens(others, now, conn, stats);
         }
         self.set_alarm(conn);
+    }
+
+    /// One event with content, and others that came with it: the client has waited for the first only.
+    fn pass_tokens(&mut self, others: u32, now: Instant, conn: &ClientConn, stats: &VersionStats) {
+        let gap = now.duration_since(self.last_token);
+        if self.first_token.is_none() {
+            self.first_token = Some(now.duration_since(self.started));
+        } else {
+            stats.between_tokens(conn.worker.index, gap, 1);
+        }
+        if others > 0 {
+            stats.between_tokens(conn.worker.index, Duration::ZERO, others);
+        }
+        self.last_token = now;
     }
 
     fn set_alarm(&self, conn: &ClientConn) {

@@ -2,19 +2,20 @@
 //!
 //! Nothing is changed, delayed or buffered for it, and it may be fed pieces that are cut anywhere. In reading order:
 //! [`reader`] frames documents by [`sse`] or [`lines`], [`json`] scans a document, [`document`] takes from it what
-//! is of interest, [`dialect`] says what that means, [`answer`] adds it up; [`memo`] saves reading twice what every
-//! event begins with.
+//! is of interest, [`dialect`] says what that means, [`answer`] adds it up; [`memo`] knows the events again that
+//! differ from the one before them in what means nothing.
 //!
 //! It never fails: what it does not understand, or what is beyond its bounds, is passed over. Bounds: less than
-//! 1 KiB of state per answer; a whole JSON body is read up to [`DOCUMENT_BYTES`]. A coded answer that is to be
+//! 768 bytes of state per answer, and of a stream the last event where it has no more than 1 KiB; a whole JSON body is read up to [`DOCUMENT_BYTES`]. A coded answer that is to be
 //! decoded takes some 80 KiB more while it lasts, and is given up where it grows more than 200-fold.
 
 use std::io::Write;
 
 use flate2::write::{MultiGzDecoder, ZlibDecoder};
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, HeaderValue};
 
+use super::media::Media;
 use crate::routing::spec::{Dialect, Encoded};
 use crate::telemetry::stats::{StreamEnd, Usage};
 pub use answer::Seen;
@@ -34,17 +35,6 @@ mod sse;
 #[cfg(test)]
 mod tests;
 mod words;
-
-/// What an answer's content type makes of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Media {
-    /// Server-sent events.
-    Events,
-    /// One JSON document a line.
-    Lines,
-    /// One JSON document.
-    Document,
-}
 
 /// How the transport of an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,29 +63,11 @@ enum Source {
     Opaque,
 }
 
-impl Media {
-    /// `None`: nothing to read.
-    pub fn of(content_type: &HeaderValue) -> Option<Self> {
-        let value = content_type.as_bytes();
-        let name = value.split(|byte| *byte == b';').next().unwrap_or(value).trim_ascii();
-        let is = |names: &[&str]| names.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()));
-        if is(&["text/event-stream"]) {
-            return Some(Self::Events);
-        }
-        if is(&["application/json"]) || name.len() > 5 && name[name.len() - 5..].eq_ignore_ascii_case(b"+json") {
-            // Of the structured suffixes, one is of lines.
-            return Some(if is(&["application/stream+json"]) { Self::Lines } else { Self::Document });
-        }
-        is(&["application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"])
-            .then_some(Self::Lines)
-    }
-}
-
 impl Tap {
     /// For an answer with these fields; `None` where there is nothing to read. `awaits_result`: its request was a
     /// `POST`, which JSON-RPC answers.
     pub fn of(dialect: Dialect, encoded: Encoded, headers: &HeaderMap, awaits_result: bool) -> Option<Self> {
-        let media = Media::of(headers.get(CONTENT_TYPE)?)?;
+        let media = Media::of(headers)?;
         if dialect == Dialect::Off || dialect == Dialect::Plain && media == Media::Document {
             return None;
         }
@@ -126,7 +98,7 @@ impl Tap {
         let decoded = match &mut self.source {
             Source::Clear(reader) => {
                 reader.read(bytes);
-                Ok(())
+                return reader.answer.take_seen();
             }
             Source::Gzip(decoder) => {
                 decoder.get_mut().allow(bytes.len());

@@ -142,10 +142,10 @@ impl VersionStats {
         }
     }
 
-    /// Worker `worker` passed on an event with content, `gap` after the one before it. Only that worker's
-    /// thread may call this.
-    pub fn between_tokens(&self, worker: usize, gap: Duration) {
-        self.shard(worker).streams().between_tokens.record(gap);
+    /// Worker `worker` passed on `count` events with content, each `gap` after the one before it. Only that
+    /// worker's thread may call this.
+    pub fn between_tokens(&self, worker: usize, gap: Duration, count: u32) {
+        self.shard(worker).streams().between_tokens.record_many(gap, count);
     }
 
     /// Asks for, or does without, a ring of the judge's bell at each outcome.

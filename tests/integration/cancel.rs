@@ -1,6 +1,7 @@
 //! Clients that go away.
 
 use std::sync::mpsc;
+use std::time::Instant;
 
 use crate::harness::{App, Endpoint, PATIENCE, eventually};
 
@@ -17,8 +18,10 @@ fn a_client_that_leaves_before_the_answer_cancels_the_endpoint_s_work() {
     let mut client = app.client();
     client.write("GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
     assert_eq!(gone.recv_timeout(PATIENCE), Ok("working"));
+    let left = Instant::now();
     drop(client);
     assert_eq!(gone.recv_timeout(PATIENCE), Ok("cancelled"));
+    println!("a cancel before the answer was with the endpoint after {:?}", left.elapsed());
     eventually("it is counted as the client's doing", || app.outcomes("client_cancel") == 1.0);
     assert_eq!(app.metric("pointsman_requests_in_flight{"), 0.0);
 }
@@ -58,8 +61,10 @@ fn a_client_that_leaves_a_silent_answer_cancels_it() {
         let mut client = app.client();
         client.write("GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
         client.head().unwrap();
+        let left = Instant::now();
         drop(client);
         gone.recv_timeout(PATIENCE).unwrap();
+        println!("a cancel of a silent answer was with the endpoint after {:?}", left.elapsed());
         eventually("it is counted as the client's doing", || app.outcomes("client_cancel") == 1.0);
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use pointsman::control::model::AgentKey;
 use pointsman::routing::ids::{AgentId, EnvironmentId};
@@ -126,12 +127,14 @@ fn ten_thousand_move_under_live_turns_and_none_is_lost() {
         }
         eventually("there are turns", || turns.load(Ordering::SeqCst) > 20);
         let body = json!({ "from": "1.0.0", "to": "2.0.0", "reason": "the old one goes" }).to_string();
+        let asked = Instant::now();
         let begun = app.admin_post("/api/v1/agents/bot/migrations", &body);
         assert_eq!(begun.status(), 201, "{begun:?}");
         let migration = begun.json()["migration"].clone();
         assert_eq!(migration["total"], CONVERSATIONS);
         let path = format!("/api/v1/agents/bot/migrations/{}", migration["id"].as_str().unwrap());
         eventually("all have moved", || app.admin_get(&path).json()["state"] == "completed");
+        println!("{CONVERSATIONS} conversations moved in {:?}, under live turns", asked.elapsed());
         let ended = app.admin_get(&path).json();
         assert_eq!((&ended["moved"], &ended["remaining"]), (&json!(CONVERSATIONS), &json!(0)));
         // They go on at the new version, and it was all while turns were being taken.

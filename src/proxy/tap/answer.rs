@@ -1,9 +1,8 @@
 //! An answer as far as it has been read: document by document, whatever framed them.
 
 use super::dialect::{Meaning, Tongue};
-use super::document::{Document, Place};
-use super::json::Scanner;
-use super::memo::Memo;
+use super::document::{Choices, Document, Place};
+use super::json::{Filler, Scanner, TEXT_BYTES, Visitor, scalar_of};
 use super::sse::{EventName, Events};
 use crate::routing::spec::Dialect;
 
@@ -14,10 +13,9 @@ pub(super) struct Answer {
     tongue: Tongue,
     scanner: Scanner<Place>,
     pub document: Document,
-    memo: Memo,
     start: Start,
-    /// A document went before: the next may begin as it did.
-    is_repeating: bool,
+    /// Of the last event, until it is asked for.
+    shape: Option<Shape>,
     /// The last word was said.
     pub terminal: bool,
     pub failed: bool,
@@ -33,6 +31,14 @@ pub struct Seen {
     pub events: u32,
     /// Events with something for the user.
     pub tokens: u32,
+}
+
+/// What an event says, of which each says the same that differs from it in what makes no difference only.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Shape {
+    meaning: Meaning,
+    /// As they were then: what an event means depends on them.
+    choices: Choices,
 }
 
 /// A document's first bytes: not all that comes as an event is JSON.
@@ -62,9 +68,8 @@ impl Answer {
             tongue: Tongue::new(dialect),
             scanner: Scanner::new(),
             document: Document::default(),
-            memo: Memo::default(),
             start: Start::default(),
-            is_repeating: false,
+            shape: None,
             terminal: false,
             failed: false,
             resumable: false,
@@ -108,7 +113,38 @@ impl Answer {
         self.failed || Tongue::shows_in(&self.document)
     }
 
+    /// What may come next in an event of the same shape.
+    pub fn filler(&self) -> Option<Filler<Place>> {
+        self.scanner.filler(Document::filler)
+    }
+
+    /// Of the last event, where it is known what those of its shape mean.
+    pub fn take_shape(&mut self) -> Option<Shape> {
+        self.shape.take()
+    }
+
+    /// Whether an event of this shape means what it meant when it was read.
+    pub fn can_repeat(&self, shape: &Shape) -> bool {
+        shape.choices == self.document.choices
+    }
+
+    /// Another such event. What else it says of the whole answer was said by the first of them.
+    pub fn repeat(&mut self, shape: &Shape) {
+        self.take(shape.meaning);
+    }
+
+    /// What fills a place of such an event.
+    pub fn fill(&mut self, filler: Filler<Place>, with: &[u8]) {
+        if let Filler::Number(at) = filler
+            && let Some(number) = scalar_of(&with[..with.len().min(TEXT_BYTES)])
+        {
+            self.document.value(at, number);
+        }
+    }
+
+    /// An event is over.
     fn take(&mut self, meaning: Meaning) {
+        self.seen.events += 1;
         self.terminal = meaning.terminal || self.terminal && !meaning.open;
         self.failed |= meaning.error;
         self.seen.tokens += u32::from(meaning.content);
@@ -116,30 +152,27 @@ impl Answer {
 }
 
 impl Events for Answer {
-    fn data(&mut self, mut bytes: &[u8]) {
-        let is_first = self.start.length == 0;
+    fn data(&mut self, bytes: &[u8]) {
         self.start.push(bytes);
-        if !self.tongue.listens() {
-            return;
+        if self.tongue.listens() {
+            self.scanner.read(bytes, &mut self.document);
         }
-        if is_first && self.is_repeating {
-            bytes = self.memo.skip(bytes, &mut self.scanner, &mut self.document);
-        }
-        self.scanner.read(bytes, &mut self.document);
     }
 
     fn event(&mut self, name: EventName) {
-        self.seen.events += 1;
-        self.is_repeating = true;
+        let has_data = self.start.length > 0;
         if self.start.is_done() {
             let meaning = self.tongue.done();
             self.take(meaning);
         } else {
-            if self.start.length > 0 {
+            if has_data {
                 self.tongue.learn(&self.document, false);
             }
             let meaning = self.tongue.meaning(&self.document, name);
-            self.take(Meaning { content: meaning.content && self.start.length > 0, ..meaning });
+            self.take(Meaning { content: meaning.content && has_data, ..meaning });
+            // Of a dialect that is not found yet, the next such event may mean something else.
+            let is_known = has_data && self.tongue.has_last_word();
+            self.shape = is_known.then_some(Shape { meaning, choices: self.document.choices });
         }
         self.start.length = 0;
         self.scanner.restart();

@@ -1,6 +1,7 @@
 //! Answers in the shapes that agents send them, and what the tap has to say of each.
 
-use super::{Media, Transport};
+use super::Transport;
+use crate::proxy::media::Media;
 use crate::routing::spec::Dialect;
 use crate::telemetry::stats::StreamEnd;
 

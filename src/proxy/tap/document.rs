@@ -3,7 +3,7 @@
 //! One map of places serves all dialects: a document is read once, and [`super::dialect`] judges what was found.
 //! Usage, model and the choices' ends outlive the document, for they belong to the whole answer.
 
-use super::json::{Value, Visitor};
+use super::json::{Filler, Value, Visitor};
 use super::words::{TaskState, Type, model_of, object_of, task_state, type_of};
 use crate::telemetry::stats::Usage;
 
@@ -100,13 +100,6 @@ pub(super) struct Document {
     pub model: Option<Box<str>>,
 }
 
-/// What a document has said up to some byte; the rest is of the whole answer.
-#[derive(Clone, Copy)]
-pub(super) struct Mark {
-    facts: Facts,
-    choice: Choice,
-}
-
 #[derive(Clone, Copy, Default)]
 struct Choice {
     index: u64,
@@ -114,7 +107,7 @@ struct Choice {
 }
 
 /// Choices by index: which have begun and which have ended. Only the first 64 are followed.
-#[derive(Default)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Choices {
     begun: u64,
     ended: u64,
@@ -135,15 +128,17 @@ impl Choices {
 impl Document {
     pub fn restart(&mut self) {
         self.facts = Facts::default();
+        self.choice = Choice::default();
     }
 
-    pub fn mark(&self) -> Mark {
-        Mark { facts: self.facts, choice: self.choice }
-    }
-
-    /// To where the same bytes led before.
-    pub fn go_back_to(&mut self, mark: Mark) {
-        Mark { facts: self.facts, choice: self.choice } = mark;
+    /// What may stand there whatever the document says elsewhere.
+    pub fn filler(at: Place) -> Option<Filler<Place>> {
+        match at {
+            // All that counts is that there is some.
+            Place::Content | Place::Response => Some(Filler::Text),
+            Place::Tokens(_) => Some(Filler::Number(at)),
+            _ => None,
+        }
     }
 
     /// Anthropic tells tokens from and to the cache apart from the input, of which they are part.

@@ -9,7 +9,7 @@
 
 mod text;
 
-use text::{Held, StringEnd, string_end};
+use text::{Held, StringEnd, end_on_line, string_end};
 
 /// The deepest place that anybody asks about, and one to spare.
 pub(super) const DEPTH: usize = 8;
@@ -41,7 +41,27 @@ pub(super) enum Value<'a> {
     Array,
 }
 
-#[derive(Clone, Copy)]
+/// What may stand in place of other such without a difference to what is told, but for an empty text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Filler<P> {
+    /// The rest of a string, up to its quote.
+    Text,
+    Digits,
+    /// A whole number that is told of this place, and nothing else is.
+    Number(P),
+}
+
+impl<P> Filler<P> {
+    /// How much of the bytes it is: `None` where it is none, goes on after them, or reaches into another line.
+    pub fn length_in(self, bytes: &[u8]) -> Option<usize> {
+        match self {
+            Self::Text => end_on_line(bytes),
+            Self::Digits => digits(bytes),
+            Self::Number(_) => digits(bytes).filter(|length| ENDS[usize::from(bytes[*length])]),
+        }
+    }
+}
+
 pub(super) struct Scanner<P> {
     state: State,
     /// Where the next value stands.
@@ -103,6 +123,19 @@ impl<P: Copy> Scanner<P> {
     pub fn is_done(&self) -> bool {
         // A bare number ends with the text.
         self.state == State::Done || self.depth == 0 && matches!(self.state, State::Scalar { .. })
+    }
+
+    /// What may come next in place of what does; `of` says it of a place of interest.
+    pub fn filler(&self, of: impl Fn(P) -> Option<Filler<P>>) -> Option<Filler<P>> {
+        match (self.state, self.at) {
+            (State::Text { escaped: false, .. }, None) if !self.wants_key => Some(Filler::Text),
+            (State::Text { escaped: false, .. }, Some(at)) => of(at).filter(|filler| matches!(filler, Filler::Text)),
+            (State::Skip { text: Some(false), .. }, _) => Some(Filler::Text),
+            (State::Skip { text: None, .. } | State::Scalar { wanted: false }, _) => Some(Filler::Digits),
+            (State::Between, None) => Some(Filler::Digits),
+            (State::Between, Some(at)) => of(at).filter(|filler| matches!(filler, Filler::Number(_))),
+            _ => None,
+        }
     }
 
     /// Reads the next piece.
@@ -305,7 +338,7 @@ impl<P: Copy> Scanner<P> {
 }
 
 /// A number or a literal, by how it begins.
-fn scalar_of(text: &[u8]) -> Option<Value<'static>> {
+pub(super) fn scalar_of(text: &[u8]) -> Option<Value<'static>> {
     match text.first()? {
         b'0'..=b'9' => Some(Value::Number(text.iter().try_fold(0, |number, digit| with_digit(number, *digit)))),
         b'-' => Some(Value::Number(None)),
@@ -314,6 +347,11 @@ fn scalar_of(text: &[u8]) -> Option<Value<'static>> {
         b'n' => Some(Value::Null),
         _ => None,
     }
+}
+
+/// How many digits they begin with; `None`: none, or nothing else follows.
+fn digits(bytes: &[u8]) -> Option<usize> {
+    bytes.iter().position(|byte| !byte.is_ascii_digit()).filter(|length| *length > 0)
 }
 
 fn with_digit(number: u64, byte: u8) -> Option<u64> {

@@ -11,13 +11,20 @@ pub(super) struct Records {
 }
 
 impl Records {
-    pub fn read(&mut self, mut bytes: &[u8], events: &mut impl Events) {
-        while let Some(end) = memchr(b'\n', bytes) {
-            self.take(&bytes[..end], events);
-            self.finish(events);
-            bytes = &bytes[end + 1..];
-        }
-        self.take(bytes, events);
+    /// Reads to the end of a line, or all that there is, and answers the rest.
+    pub fn read_one<'a>(&mut self, bytes: &'a [u8], events: &mut impl Events) -> &'a [u8] {
+        let Some(end) = memchr(b'\n', bytes) else {
+            self.take(bytes, events);
+            return &[];
+        };
+        self.take(&bytes[..end], events);
+        self.finish(events);
+        &bytes[end + 1..]
+    }
+
+    /// Nothing has come of the next document.
+    pub fn is_between_events(&self) -> bool {
+        !self.has_text
     }
 
     fn take(&mut self, mut piece: &[u8], events: &mut impl Events) {

@@ -2,10 +2,13 @@
 
 use std::io::{self, Write};
 
-use super::Media;
 use super::answer::Answer;
+use super::document::Place;
+use super::json::Filler;
 use super::lines::Records;
-use super::sse::{Events, Lines};
+use super::memo::{Frames, Memo};
+use super::sse::{Events, Lines, Part};
+use crate::proxy::media::Media;
 use crate::routing::spec::Dialect;
 
 /// A longer JSON body is passed over.
@@ -19,6 +22,7 @@ const GROWTH_GRACE: usize = 1 << 20;
 pub(super) struct Reader {
     framing: Framing,
     pub answer: Answer,
+    memo: Memo,
     /// How much more may come out of a decoder.
     allowance: usize,
 }
@@ -39,7 +43,7 @@ impl Reader {
             Media::Lines => Framing::Lines(Records::default()),
             Media::Document => Framing::Document { left: DOCUMENT_BYTES },
         };
-        Self { framing, answer: Answer::new(dialect), allowance: GROWTH_GRACE }
+        Self { framing, answer: Answer::new(dialect), memo: Memo::default(), allowance: GROWTH_GRACE }
     }
 
     /// So many bytes go into the decoder.
@@ -49,8 +53,8 @@ impl Reader {
 
     pub fn read(&mut self, bytes: &[u8]) {
         match &mut self.framing {
-            Framing::Events(lines) => lines.read(bytes, &mut self.answer),
-            Framing::Lines(records) => records.read(bytes, &mut self.answer),
+            Framing::Events(lines) => self.memo.read(bytes, lines, &mut self.answer),
+            Framing::Lines(records) => self.memo.read(bytes, records, &mut self.answer),
             Framing::Document { left } => {
                 *left = left.saturating_sub(bytes.len());
                 if *left > 0 {
@@ -80,6 +84,44 @@ impl Reader {
         }
         is_whole
     }
+}
+
+impl Frames for Lines {
+    fn is_between(&self) -> bool {
+        self.is_between_events() && self.is_past_mark()
+    }
+
+    fn read_one<'a>(&mut self, bytes: &'a [u8], answer: &mut Answer) -> &'a [u8] {
+        Lines::read_one(self, bytes, answer)
+    }
+
+    fn filler(&self, answer: &Answer) -> Option<Filler<Place>> {
+        match self.part() {
+            Part::Data => answer.filler(),
+            Part::Ignored => Some(Filler::Digits),
+            Part::Framing => None,
+        }
+    }
+
+    fn pass(&mut self, last: u8) {
+        Lines::pass(self, last);
+    }
+}
+
+impl Frames for Records {
+    fn is_between(&self) -> bool {
+        self.is_between_events()
+    }
+
+    fn read_one<'a>(&mut self, bytes: &'a [u8], answer: &mut Answer) -> &'a [u8] {
+        Records::read_one(self, bytes, answer)
+    }
+
+    fn filler(&self, answer: &Answer) -> Option<Filler<Place>> {
+        if self.is_between_events() { None } else { answer.filler() }
+    }
+
+    fn pass(&mut self, _last: u8) {}
 }
 
 /// The end of a decoder.

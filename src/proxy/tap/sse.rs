@@ -27,6 +27,15 @@ pub(super) enum EventName {
     Error,
 }
 
+/// A part of an event, up to the end of its line.
+pub(super) enum Part {
+    /// Of the data.
+    Data,
+    /// Of a value that is passed over.
+    Ignored,
+    Framing,
+}
+
 #[derive(Default)]
 pub(super) struct Lines {
     at: At,
@@ -96,15 +105,14 @@ impl Short {
 }
 
 impl Lines {
-    pub fn read(&mut self, mut bytes: &[u8], events: &mut impl Events) {
+    /// Reads to the end of an event or a comment, or all that there is, and answers the rest.
+    pub fn read_one<'a>(&mut self, mut bytes: &'a [u8], events: &mut impl Events) -> &'a [u8] {
         bytes = self.skip_mark(bytes, events);
         while let Some(&first) = bytes.first() {
-            if self.after_cr && first == b'\n' {
-                self.after_cr = false;
+            if std::mem::take(&mut self.after_cr) && first == b'\n' {
                 bytes = &bytes[1..];
                 continue;
             }
-            self.after_cr = false;
             bytes = match self.at {
                 At::Start => self.start(bytes, events),
                 At::Name(name) => self.name(bytes, name, events),
@@ -114,7 +122,11 @@ impl Lines {
                 }
                 At::Value(field) => self.value(bytes, field, events),
             };
+            if self.is_between_events() {
+                return bytes;
+            }
         }
+        bytes
     }
 
     /// The mark at the very beginning; what only began like one is a field's name.
@@ -127,7 +139,7 @@ impl Lines {
                 self.mark = if whole { Mark::Passed } else { Mark::Awaited(seen as u8 + 1) };
             } else {
                 self.mark = Mark::Passed;
-                self.read(&BYTE_ORDER_MARK[..seen], events);
+                self.read_one(&BYTE_ORDER_MARK[..seen], events);
             }
         }
         bytes
@@ -142,6 +154,9 @@ impl Lines {
         }
         if matches!(bytes[0], b'\r' | b'\n') {
             self.blank_line(events);
+            if let Some(rest) = bytes.strip_prefix(b"\r\n") {
+                return rest;
+            }
             self.after_cr = bytes[0] == b'\r';
             return &bytes[1..];
         }
@@ -216,6 +231,25 @@ impl Lines {
     /// Between two events: what is put here belongs to neither.
     pub fn is_between_events(&self) -> bool {
         matches!(self.at, At::Start) && !self.pending && !matches!(self.mark, Mark::Awaited(1..))
+    }
+
+    /// Whether no byte order mark can come any more.
+    pub fn is_past_mark(&self) -> bool {
+        matches!(self.mark, Mark::Passed)
+    }
+
+    /// What of an event the next bytes are.
+    pub fn part(&self) -> Part {
+        match self.at {
+            At::Value(Field::Data) => Part::Data,
+            At::Value(Field::Other) => Part::Ignored,
+            _ => Part::Framing,
+        }
+    }
+
+    /// A whole event was passed over, which ends with this byte.
+    pub fn pass(&mut self, last: u8) {
+        self.after_cr = last == b'\r';
     }
 
     /// Hands on an event whose blank line never came.

@@ -60,6 +60,12 @@ impl Histogram {
         self.record_units(micros(value));
     }
 
+    pub fn record_many(&self, value: Duration, count: u32) {
+        let (value, count) = (micros(value), u64::from(count));
+        bump(&self.buckets[bucket_of(value)], count);
+        bump(&self.sum, value.saturating_mul(count));
+    }
+
     /// As [`Self::record`], of what is no time.
     pub fn record_units(&self, value: u64) {
         bump(&self.buckets[bucket_of(value)], 1);

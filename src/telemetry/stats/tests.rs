@@ -437,7 +437,7 @@ fn a_version_that_never_streams_has_no_part_for_streams() {
     stats.ended(0, &exchange(Outcome::Success, 5));
     assert!(stats.shards[0].get().expect("it served").streams.get().is_none());
     assert_eq!(stats.totals().streams, StreamTotals::default());
-    stats.between_tokens(0, Duration::from_millis(3));
+    stats.between_tokens(0, Duration::from_millis(1), 3);
     let streams = stats.totals().streams;
     assert_eq!((streams.any, streams.between_tokens.sum), (true, 3_000));
 }

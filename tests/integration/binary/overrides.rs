@@ -37,10 +37,11 @@ fn what_is_signed_is_honoured_by_file_and_by_environment() {
 #[test]
 fn what_cannot_be_signed_says_why() {
     let file = File::new(&format!(
-        "{KEYS}agents: {{ bot: {{ versions: {{ 1.0.0: {{ endpoints: [] }} }}, stable: 1.0.0 }} }}\n"
+        "listeners: [{{ address: 0.0.0.0:8099 }}]\n{KEYS}agents: {{ bot: {{ versions: {{ 1.0.0: {{ endpoints: [] }} }}, stable: 1.0.0 }} }}\n"
     ));
     let unknown = sign(&file, &[]);
     assert!(unknown.code == Some(0) && unknown.err.contains("has no version 2.0.0 of bot"), "{unknown:?}");
+    assert!(unknown.err.contains(" http://127.0.0.1:8099/"), "{unknown:?}");
     let no_key = sign(&file, &["--key-id", "none"]);
     assert!(no_key.code == Some(1) && no_key.err.contains("has no key \"none\""), "{no_key:?}");
     let too_long = sign(&file, &["--expires", "90d"]);
