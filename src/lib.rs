@@ -26,6 +26,8 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod control;
+#[cfg(test)]
+mod fuzz;
 pub mod judge;
 pub mod proxy;
 pub mod random;
