@@ -40,51 +40,58 @@ fn text(target: &str) -> String {
     format!("the answer to {target};").repeat(40)
 }
 
+/// What an endpoint does when it has said what it says.
+enum Then {
+    GoOn,
+    Close,
+    CloseLater,
+    Reset,
+    /// Neither a word nor an end.
+    Stall,
+}
+
 fn hostile(mut wire: Wire) {
     while let Some(request) = wire.message() {
-        let target = request.start.split(' ').nth(1).unwrap_or("").to_owned();
-        let kind = target.split('/').nth(2).unwrap_or("").to_owned();
-        if !misbehave(&mut wire, &kind, &text(&target)) {
+        let target = request.start.split(' ').nth(1).unwrap_or("");
+        let (said, then) = misbehaviour(target.split('/').nth(2).unwrap_or(""), &text(target));
+        if wire.write(said).is_err() {
             return;
         }
+        match then {
+            Then::GoOn => continue,
+            Then::Close => {}
+            Then::CloseLater => std::thread::sleep(Duration::from_millis(3)),
+            Then::Reset => socket2::SockRef::from(&wire.stream).set_linger(Some(Duration::ZERO)).unwrap(),
+            Then::Stall => drop(wire.is_closed()),
+        }
+        return;
     }
 }
 
-/// Whether the connection goes on.
-fn misbehave(wire: &mut Wire, kind: &str, text: &str) -> bool {
+fn misbehaviour(kind: &str, text: &str) -> (String, Then) {
     let whole = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}", text.len());
-    let (head_half, body_half) = (&whole[..24], &whole[..whole.len() - text.len() / 2]);
-    let mut say = |what: &str| wire.write(what).is_ok();
+    let head_half = whole[..24].to_owned();
+    let body_half = whole[..whole.len() - text.len() / 2].to_owned();
     match kind {
-        "plain" => say(&whole),
-        "too_much" => say(&format!("{whole}and something more")) && false,
+        "plain" => (whole, Then::GoOn),
+        "too_much" => (whole + "and something more", Then::Close),
         // A second answer must never be taken for the answer to the next request.
-        "unasked" => say(&format!("{whole}HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil")),
-        "closes" => say(&whole) && false,
-        "closes_later" => {
-            say(&whole);
-            std::thread::sleep(Duration::from_millis(3));
-            false
-        }
-        "interim" => say(&"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n".repeat(100)) && say(&whole),
-        "reset_at_once" => reset(wire),
-        "reset_head" => say(head_half) && reset(wire),
-        "cut_head" => say(head_half) && false,
-        "reset_body" => say(body_half) && reset(wire),
-        "cut_body" => say(body_half) && false,
-        "cut_chunk" => say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nff\r\nonly this") && false,
-        "stalled_head" => say(head_half) && !wire.is_closed(),
-        "too_little" => say(body_half) && !wire.is_closed(),
-        "garbage" => say("\0\0\u{1f4a9} 200 OK\r\n\r\n") && false,
-        "huge_head" => say(&format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "x".repeat(100 << 10))) && false,
+        "unasked" => (whole + "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil", Then::GoOn),
+        "closes" => (whole, Then::Close),
+        "closes_later" => (whole, Then::CloseLater),
+        "interim" => ("HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n".repeat(100) + &whole, Then::GoOn),
+        "reset_at_once" => (String::new(), Then::Reset),
+        "reset_head" => (head_half, Then::Reset),
+        "cut_head" => (head_half, Then::Close),
+        "reset_body" => (body_half, Then::Reset),
+        "cut_body" => (body_half, Then::Close),
+        "cut_chunk" => ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nff\r\nonly this".into(), Then::Close),
+        "stalled_head" => (head_half, Then::Stall),
+        "too_little" => (body_half, Then::Stall),
+        "garbage" => ("\0\0\u{1f4a9} 200 OK\r\n\r\n".into(), Then::Close),
+        "huge_head" => (format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "x".repeat(100 << 10)), Then::Close),
         _ => panic!("no kind {kind}"),
     }
-}
-
-/// Has the socket closed with a reset.
-fn reset(wire: &Wire) -> bool {
-    socket2::SockRef::from(&wire.stream).set_linger(Some(Duration::ZERO)).unwrap();
-    false
 }
 
 /// The final answer on this connection, if there is a whole one.
