@@ -32,6 +32,7 @@ fn agent(n: usize) -> DesiredAgent {
             host: Some(format!("agent-{n:05}.example.com")),
             path_prefix: Some("/v1/".into()),
             headers: vec![],
+            max_request_body_bytes: None,
         }],
         bucketing: BucketingSpec {
             key: vec!["header:x-user-id".parse().expect("an attribute")],

@@ -30,8 +30,9 @@ use crate::control::reconcile::Reconciler;
 use crate::control::service::{Control, Live, StartError};
 use crate::control::store::redb::Redb;
 use crate::control::writer::WriterThread;
+use crate::descriptors;
 use crate::proxy::listen::{self, DataPlane};
-use crate::proxy::worker::{ProxyOptions, Shared};
+use crate::proxy::worker::{Floods, ProxyOptions, Shared};
 use crate::ready::{Readiness, ReadyGuard};
 use crate::routing::compile::Rejection;
 use crate::routing::standing::Known;
@@ -123,6 +124,7 @@ pub fn start_with(
     mut sockets: Sockets,
     handover: &mut dyn Handover,
 ) -> anyhow::Result<Running> {
+    descriptors::raise();
     let registry = Arc::new(StatsRegistry::new(config.workers));
     let options = proxy_options(&config, access_log(config.access_log.as_ref())?);
     let (listeners, bound) = Listeners::bind(&config.listeners, &mut sockets)?;
@@ -294,18 +296,45 @@ fn access_log(config: Option<&AccessLogConfig>) -> anyhow::Result<Option<AccessL
 }
 
 fn proxy_options(config: &Config, access_log: Option<AccessLog>) -> ProxyOptions {
-    let Limits { head_bytes, head_fields, head_timeout, keep_alive_timeout, connections, .. } = config.limits;
+    let limits = &config.limits;
+    let at_most = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     ProxyOptions {
         version_header: config.version_header,
-        head_bytes,
-        head_fields,
-        head_timeout,
-        keep_alive_timeout,
-        max_connections: connections,
-        streams_per_connection: u32::try_from(config.limits.streams_per_connection).unwrap_or(u32::MAX),
+        head_bytes: limits.head_bytes,
+        head_fields: limits.head_fields,
+        head_timeout: limits.head_timeout,
+        handshake_timeout: limits.handshake_timeout,
+        keep_alive_timeout: limits.keep_alive_timeout,
+        max_connections: with_descriptors(limits),
+        connections_per_address: limits.connections_per_address,
+        requests_per_connection: limits.requests_per_connection,
+        accept_backlog: i32::try_from(limits.accept_backlog).unwrap_or(i32::MAX),
+        streams_per_connection: at_most(limits.streams_per_connection),
+        stream_errors: limits.stream_errors,
+        http2_floods: Floods { resets: at_most(limits.stream_resets), control: at_most(limits.control_frames) },
+        trusted_proxies: config.trusted_proxies.clone(),
+        paths: config.paths,
         access_log,
         keys: Arc::new(config.keys()),
     }
+}
+
+/// The client connections that there are file descriptors for; keeps the reserve from them.
+fn with_descriptors(limits: &Limits) -> usize {
+    descriptors::set_reserve(limits.descriptor_reserve);
+    let most = descriptors::connections(limits.descriptor_reserve);
+    if most < limits.connections {
+        let (limit, needed) = (descriptors::limit(), 2 * limits.connections + limits.descriptor_reserve);
+        tracing::warn!(
+            connections = most,
+            configured = limits.connections,
+            limit,
+            needed,
+            "this process may open fewer files than limits.connections needs, so fewer clients are served at a time; \
+             raise the limit (`ulimit -n`, LimitNOFILE=) or lower limits.connections"
+        );
+    }
+    most.min(limits.connections)
 }
 
 fn bind_admin(address: SocketAddr) -> anyhow::Result<std::net::TcpListener> {

@@ -10,6 +10,7 @@ mod decode;
 mod errors;
 mod expand;
 mod file;
+mod limits;
 mod marks;
 mod node;
 mod request;
@@ -24,9 +25,9 @@ mod tests;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 pub use errors::{ConfigError, ConfigErrors, MAX_ERRORS, Place};
+pub use limits::Limits;
 pub use request::{deployment as deployment_request, deployment_schema};
 pub use schema::schema;
 pub use source::MAX_FILE_BYTES;
@@ -34,7 +35,9 @@ pub use source::MAX_FILE_BYTES;
 use crate::control::model::{AgentIntent, Intent};
 use crate::control::prometheus::PrometheusServer;
 use crate::routing::ids::EnvironmentId;
+use crate::routing::networks::Networks;
 use crate::routing::overrides::Overrides;
+use crate::routing::path::PathPolicy;
 use crate::routing::seal::KeyRing;
 use crate::routing::standing::Keys;
 
@@ -51,6 +54,9 @@ pub struct Config {
     /// Responses carry `x-pointsman-version`.
     pub version_header: bool,
     pub limits: Limits,
+    /// Who may say for whom a request is.
+    pub trusted_proxies: Arc<Networks>,
+    pub paths: PathPolicy,
     pub access_log: Option<AccessLogConfig>,
     /// Whom guards with a query ask.
     pub prometheus: Option<Arc<PrometheusServer>>,
@@ -145,42 +151,6 @@ pub struct Secret(pub Arc<str>);
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("[secret]")
-    }
-}
-
-/// What a client connection may use.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// A larger request head gets 431.
-    pub head_bytes: usize,
-    /// More header fields get 431.
-    pub head_fields: usize,
-    /// From accept, or from the first byte on a kept-alive connection, to the whole head.
-    pub head_timeout: Duration,
-    /// How long a kept-alive connection may be idle.
-    pub keep_alive_timeout: Duration,
-    /// All client connections together; more wait in the kernel's accept queue.
-    pub connections: usize,
-    /// HTTP/2 requests at a time on one connection; more are refused.
-    pub streams_per_connection: usize,
-    /// How long a stop goes on accepting after readiness has failed.
-    pub drain_delay: Duration,
-    /// How long it then waits for exchanges in flight.
-    pub drain_timeout: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            head_bytes: 32 << 10,
-            head_fields: 100,
-            head_timeout: Duration::from_secs(10),
-            keep_alive_timeout: Duration::from_secs(75),
-            connections: 10_000,
-            streams_per_connection: 128,
-            drain_delay: Duration::ZERO,
-            drain_timeout: Duration::from_secs(30),
-        }
     }
 }
 

@@ -13,6 +13,7 @@
 //! | [`admin`] | operator HTTP over `control` | `control`, `routing`, `telemetry`, `ready` |
 //! | [`config`] | the YAML file → validated [`config::Config`] | `routing`, `judge`, `control::model` (specs only) |
 //! | [`telemetry`] | counters, metrics, logs | nothing |
+//! | [`descriptors`] | whether there are file descriptors for more connections | nothing |
 //! | [`random`] | a small generator, not for secrets | nothing |
 //! | [`ready`] | whether this instance should get traffic | nothing |
 //! | [`takeover`] | what two processes say when one takes the other's place | nothing |
@@ -26,6 +27,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod descriptors;
 #[cfg(test)]
 mod fuzz;
 pub mod judge;

@@ -45,6 +45,7 @@ mod sending;
 mod serve;
 mod streamed;
 pub mod tap;
+mod trust;
 mod tunnel;
 mod upstream;
 pub mod worker;

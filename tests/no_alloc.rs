@@ -77,6 +77,7 @@ fn table(key: &str, scheme: Scheme) -> RoutingTable {
             host: Some("*.example.com".into()),
             path_prefix: Some("/v1/".into()),
             headers: vec![(http::HeaderName::from_static("x-tenant"), "acme".into())],
+            max_request_body_bytes: None,
         }],
         bucketing: BucketingSpec {
             key: vec!["header:x-none".parse().expect("an attribute"), key.parse().expect(key)],

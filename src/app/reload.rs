@@ -204,6 +204,7 @@ fn warn_of_what_needs_a_restart(live: &Config, next: &Config) {
         ("admin", live.admin != next.admin),
         ("limits.drain_delay", live.limits.drain_delay != next.limits.drain_delay),
         ("limits.drain_timeout", live.limits.drain_timeout != next.limits.drain_timeout),
+        ("limits.accept_backlog", live.limits.accept_backlog != next.limits.accept_backlog),
         ("state_dir", live.state_dir != next.state_dir),
     ];
     for (field, _) in changed.iter().filter(|(_, changed)| *changed) {

@@ -15,6 +15,7 @@ use super::say;
 use crate::config::Config;
 use crate::routing::decide::{self, Explanation};
 use crate::routing::ids::EnvironmentId;
+use crate::routing::path;
 use crate::routing::pin::{self, PinSecret, Pins};
 use crate::routing::standing::{self, Known};
 use crate::routing::table::{Agent, Head, RoutingTable};
@@ -70,10 +71,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let config = Config::load(&args.config)?;
     let table = offline_table(&config)?;
     let headers: HeaderMap = args.headers.iter().cloned().collect();
+    let path = path::normalise(args.path.path(), config.paths.slashes).context("--path")?;
     let head = Head {
         method: &args.method,
         host: &args.host,
-        path: args.path.path(),
+        path: &path,
         query: args.path.query(),
         headers: &headers,
         client: args.client,

@@ -8,6 +8,7 @@ mod conversations;
 mod deployment;
 mod guard;
 mod health;
+mod limits;
 mod query;
 mod scope;
 mod streams;
@@ -15,14 +16,13 @@ mod streams;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::decode::decode;
 use super::errors::{Place, Report};
 use super::file::{self, File};
 use super::node::{Kind, Node};
 use super::scalar::{FromText, Text};
-use super::{AccessLogConfig, AdminConfig, Config, Limits, ListenerConfig, Secret};
+use super::{AccessLogConfig, AdminConfig, Config, ListenerConfig, Secret};
 use crate::control::model::DeploymentSpec;
 use crate::routing::compile::{Rejection, compile};
 use crate::routing::ids::{AgentId, EnvironmentId};
@@ -66,7 +66,9 @@ pub(super) fn config(mut root: Node, hash: Arc<str>, report: &mut Report) -> Opt
         state_dir: state_dir(file.state_dir.map(|Text(dir)| dir)),
         workers: scope.count("workers", file.workers, cores as u64, 1..=256) as usize,
         version_header: file.version_header.unwrap_or(true),
-        limits: limits(file.limits.unwrap_or_default(), &mut scope),
+        limits: limits::limits(file.limits.unwrap_or_default(), &mut scope),
+        trusted_proxies: Arc::new(limits::trusted_proxies(file.trusted_proxies.unwrap_or_default(), &mut scope)),
+        paths: limits::paths(&file.paths.unwrap_or_default()),
         access_log: file.access_log.map(access_log),
         prometheus: prometheus.map(Arc::new),
         pins,
@@ -251,50 +253,6 @@ fn admin(given: Option<file::Admin>, listeners: &[ListenerConfig], scope: &mut S
         scope.error("admin.address", format!("{address} is also a listener's; expected an address of its own"));
     }
     AdminConfig { address, token: token.map(|Text(token)| Secret(token.into())) }
-}
-
-fn limits(given: file::Limits, scope: &mut Scope<'_, '_>) -> Limits {
-    const HOUR: Duration = Duration::from_secs(3600);
-    let default = Limits::default();
-    Limits {
-        // The HTTP reader works with a buffer of at least 8 KiB.
-        head_bytes: scope.bytes("limits.head_bytes", given.head_bytes, default.head_bytes as u64, 8 << 10..=1 << 20)
-            as usize,
-        head_fields: scope.count("limits.head_fields", given.head_fields, default.head_fields as u64, 16..=1000)
-            as usize,
-        head_timeout: scope.duration(
-            "limits.head_timeout",
-            given.head_timeout,
-            default.head_timeout,
-            Duration::from_millis(100)..=Duration::from_secs(300),
-        ),
-        keep_alive_timeout: scope.duration(
-            "limits.keep_alive_timeout",
-            given.keep_alive_timeout,
-            default.keep_alive_timeout,
-            Duration::from_secs(1)..=HOUR,
-        ),
-        connections: scope.count("limits.connections", given.connections, default.connections as u64, 1..=1_000_000)
-            as usize,
-        streams_per_connection: scope.count(
-            "limits.streams_per_connection",
-            given.streams_per_connection,
-            default.streams_per_connection as u64,
-            1..=10_000,
-        ) as usize,
-        drain_delay: scope.duration(
-            "limits.drain_delay",
-            given.drain_delay,
-            default.drain_delay,
-            Duration::ZERO..=HOUR,
-        ),
-        drain_timeout: scope.duration(
-            "limits.drain_timeout",
-            given.drain_timeout,
-            default.drain_timeout,
-            Duration::ZERO..=HOUR,
-        ),
-    }
 }
 
 fn access_log(given: file::AccessLog) -> AccessLogConfig {

@@ -14,10 +14,12 @@ use crate::routing::ids::{AgentId, EnvironmentId, SegmentId, VersionId, Weight};
 use crate::routing::spec::{Attribute, EndpointAddress, HostPolicy, Protocol, Scheme};
 
 mod conversations;
+mod limits;
 mod outside;
 mod streams;
 
 pub(super) use conversations::{Conversations, Key, Overrides, Pins, Policy, Token};
+pub(super) use limits::{EncodedSlash, ForwardPath, Limits, Paths};
 pub(super) use outside::{HealthCheck, HttpCheck, Prometheus};
 pub(super) use streams::{Dialect, Encoded, Price, Streams};
 
@@ -41,6 +43,11 @@ pub(super) struct File {
     pub(super) version_header: Option<bool>,
     /// What a client connection may use.
     pub(super) limits: Option<Limits>,
+    /// Addresses and blocks of the proxies before this one, such as `10.0.0.0/8`: only what they say in
+    /// `X-Forwarded-*` and `Forwarded` is passed on, and the client is whom they name. Default: none.
+    pub(super) trusted_proxies: Option<Vec<Text<String>>>,
+    /// In which form paths are matched and forwarded.
+    pub(super) paths: Option<Paths>,
     /// Write a line of JSON per request. Default: none is written.
     pub(super) access_log: Option<AccessLog>,
     /// The server that guards with a `query` ask.
@@ -77,31 +84,6 @@ pub(super) struct Admin {
     pub(super) address: Option<Text<std::net::SocketAddr>>,
     /// Bearer token that every API request must carry; best as `${POINTSMAN_ADMIN_TOKEN}`.
     pub(super) token: Option<Text<String>>,
-}
-
-/// What client connections may use.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, expecting = "a map of limits")]
-pub(super) struct Limits {
-    /// A larger request head gets 431. Default: 32KiB.
-    pub(super) head_bytes: Option<Text<Bytes>>,
-    /// More header fields get 431. Default: 100.
-    #[schemars(range(min = 16, max = 1000))]
-    pub(super) head_fields: Option<Whole>,
-    /// How long a request head may take to arrive. Default: 10s.
-    pub(super) head_timeout: Option<Duration>,
-    /// How long a kept-alive connection may be idle. Default: 75s.
-    pub(super) keep_alive_timeout: Option<Duration>,
-    /// Client connections at a time; more wait to be accepted. Default: 10000.
-    #[schemars(range(min = 1, max = 1_000_000))]
-    pub(super) connections: Option<Whole>,
-    /// HTTP/2 requests at a time on one connection; more are refused. Default: 128.
-    #[schemars(range(min = 1, max = 10_000))]
-    pub(super) streams_per_connection: Option<Whole>,
-    /// How long a stop goes on accepting after `/readyz` has failed, so that load balancers see that first. Default: 0s.
-    pub(super) drain_delay: Option<Duration>,
-    /// How long a stop waits for requests in flight once it accepts no more. Default: 30s.
-    pub(super) drain_timeout: Option<Duration>,
 }
 
 /// A line of JSON per request.
@@ -165,6 +147,8 @@ pub(super) struct Route {
     pub(super) path_prefix: Option<Text<String>>,
     /// Exact values by header name.
     pub(super) headers: Option<Ordered<HeaderName, Text<String>>>,
+    /// A larger request body gets 413. Default: the agent's `max_request_body`.
+    pub(super) max_request_body: Option<Text<Bytes>>,
 }
 
 /// What makes a caller sticky.
@@ -459,6 +443,9 @@ pub(super) struct Timeouts {
     pub(super) response: Option<Duration>,
     /// Without a byte in either direction. Default: 5m.
     pub(super) idle: Option<Duration>,
+    /// From the request head to the end of the answer; of event streams, gRPC calls and tunnels, to the head of the
+    /// answer. Default: no limit.
+    pub(super) request: Option<Duration>,
     /// How long an unused connection is kept: stay below the agent's own limit. Default: 3s.
     pub(super) pool_idle: Option<Duration>,
 }

@@ -33,6 +33,8 @@ pub(super) enum BodyError {
     Upstream(Broken),
     #[error("the body stood still for longer than the idle time-out")]
     Idle,
+    #[error("the exchange took longer than the request time-out")]
+    Late,
     #[error("no event came for longer than the stall time-out")]
     Stalled,
 }
@@ -270,8 +272,12 @@ impl Relay {
     fn poll_idle(&mut self) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let conn = self.record.conn();
         if conn.take_expired() {
+            let (outcome, error) = match conn.is_over_limit() {
+                true => (Outcome::ResponseTimeout, BodyError::Late),
+                false => (Outcome::IdleTimeout, BodyError::Idle),
+            };
             let by_client = conn.awaits_client.get();
-            return self.give_up(if by_client { Outcome::ClientError } else { Outcome::IdleTimeout }, BodyError::Idle);
+            return self.give_up(if by_client { Outcome::ClientError } else { outcome }, error);
         }
         match self.record.is_silent() {
             Silence::Bear => Poll::Pending,

@@ -1,7 +1,7 @@
 //! The chunked transfer coding, read (RFC 9112 §7.1). A state machine over whatever bytes there are.
 //!
 //! Chunk extensions are passed over, and end here: they are of this hop. Bounds: a size line of
-//! [`LINE_BYTES`], trailers of [`TRAILER_BYTES`]; more is an error.
+//! [`LINE_BYTES`], extensions of [`EXTENSION_BYTES`] in all, trailers of [`TRAILER_BYTES`]; more is an error.
 
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
@@ -14,6 +14,7 @@ use super::decode::{Malformed, Piece};
 use super::headers::is_hop_by_hop;
 
 const LINE_BYTES: usize = 4 << 10;
+const EXTENSION_BYTES: usize = 16 << 10;
 const TRAILER_BYTES: usize = 16 << 10;
 const TRAILER_FIELDS: usize = 64;
 
@@ -22,6 +23,8 @@ pub(super) struct Chunked {
     state: State,
     /// The beginning of a line, or of the trailers, whose end has not arrived.
     held: Vec<u8>,
+    /// What the lines of all sizes so far had beside these.
+    extensions: usize,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +44,7 @@ impl Chunked {
         loop {
             match self.state {
                 State::Size => match self.line(input, LINE_BYTES)? {
-                    Some(line) => self.state = after_size(chunk_size(&line)?),
+                    Some(line) => self.state = self.after_size(&line)?,
                     None => return Ok(None),
                 },
                 State::Data(_) if input.is_empty() => return Ok(None),
@@ -63,6 +66,15 @@ impl Chunked {
 
     pub fn data_ahead(&self) -> u64 {
         if let State::Data(left) = self.state { left } else { 0 }
+    }
+
+    fn after_size(&mut self, line: &[u8]) -> Result<State, Malformed> {
+        let (size, digits) = chunk_size(line)?;
+        self.extensions += line.len() - digits;
+        if self.extensions > EXTENSION_BYTES {
+            return Err(Malformed("the chunk extensions are too large"));
+        }
+        Ok(if size == 0 { State::Trailers } else { State::Data(size) })
     }
 
     /// The next line, without its end, when it is whole; one longer than `limit` is an error.
@@ -109,12 +121,8 @@ impl Chunked {
     }
 }
 
-fn after_size(size: u64) -> State {
-    if size == 0 { State::Trailers } else { State::Data(size) }
-}
-
-/// `1*HEXDIG`, then nothing or an extension.
-fn chunk_size(line: &[u8]) -> Result<u64, Malformed> {
+/// `1*HEXDIG`, then nothing or an extension; the size, and how long its digits are.
+fn chunk_size(line: &[u8]) -> Result<(u64, usize), Malformed> {
     let wrong = Malformed("a chunk of the response has no valid size");
     if line.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t') {
         return Err(wrong);
@@ -125,7 +133,7 @@ fn chunk_size(line: &[u8]) -> Result<u64, Malformed> {
         return Err(wrong);
     }
     let text = std::str::from_utf8(&line[..digits]).map_err(|_| wrong)?;
-    u64::from_str_radix(text, 16).map_err(|_| wrong)
+    u64::from_str_radix(text, 16).map(|size| (size, digits)).map_err(|_| wrong)
 }
 
 fn read_trailers(block: &[u8]) -> Result<HeaderMap, Malformed> {
@@ -237,7 +245,8 @@ mod tests {
     fn lines_and_trailers_are_bounded() {
         let extension = format!("1;{}", "x".repeat(LINE_BYTES + 1));
         let trailers = format!("0\r\n{}", "x: y\r\n".repeat(TRAILER_BYTES / 6 + 1));
-        for (text, word) in [(extension, "framed"), (trailers, "too large")] {
+        let extensions = format!("1;{}\r\nx\r\n", "x".repeat(100)).repeat(EXTENSION_BYTES / 100);
+        for (text, word) in [(extension, "framed"), (trailers, "too large"), (extensions, "extensions are too large")] {
             for piece in [7, 100_000] {
                 let error = read(&text, piece).expect_err("is too long").0;
                 assert!(error.contains(word), "{error}");

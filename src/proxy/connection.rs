@@ -12,24 +12,27 @@ mod http2;
 mod opening;
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use http::HeaderMap;
 use tokio::net::TcpStream;
 
 use super::error::raw_reply;
 use super::headers::Forwarded;
 use super::interim::Interim;
+use super::trust;
 use super::tunnel::Tunnel;
 use super::worker::{ProxyOptions, Worker};
 use crate::routing::ids::EnvironmentId;
 use crate::telemetry::counters::ErrorCode;
 
 pub(super) use http1::{Date, Wire};
+pub use http2::Floods;
 pub(super) use opening::Opened;
 use opening::Opening;
 
@@ -42,6 +45,8 @@ pub(super) struct Client {
     pub worker: Rc<Worker>,
     pub environment: EnvironmentId,
     pub peer: SocketAddr,
+    /// Whether the peer is a proxy whose word on its clients is taken.
+    trusted: bool,
     pub forwarded: Forwarded,
     stopping: Cell<bool>,
     /// The connection's task.
@@ -50,8 +55,10 @@ pub(super) struct Client {
 
 impl Client {
     pub fn new(worker: Rc<Worker>, environment: EnvironmentId, peer: SocketAddr) -> Rc<Self> {
-        let forwarded = Forwarded::new(peer.ip());
-        Rc::new(Self { worker, environment, peer, forwarded, stopping: Cell::new(false), task: Task::default() })
+        let trusted = worker.snapshot().options.trusted_proxies.contain(peer.ip());
+        let forwarded = Forwarded::new(peer.ip(), trusted);
+        let (stopping, task) = (Cell::new(false), Task::default());
+        Rc::new(Self { worker, environment, peer, trusted, forwarded, stopping, task })
     }
 
     /// Finish what is in flight, then close.
@@ -88,6 +95,8 @@ pub(super) struct ClientConn {
     /// From a whole request head to the end of the response body.
     busy: Cell<bool>,
     deadline: Cell<Instant>,
+    /// No wait goes beyond this, where the whole exchange has a time-out.
+    limit: Cell<Option<Instant>>,
     /// The time-out of a wait without progress in this exchange.
     patience: Cell<Duration>,
     /// The deadline has passed; whoever waits takes this and gives up.
@@ -98,6 +107,12 @@ pub(super) struct ClientConn {
     /// How long the connection may be idle afterwards; as of the last request.
     keep_alive: Cell<Duration>,
     pub interim: Interim,
+    /// Whom the request is from.
+    address: Cell<IpAddr>,
+    /// How large the request's body may be, where it has one.
+    pub max_body_bytes: Cell<u64>,
+    /// The connection is to end with this exchange.
+    pub close_after: Cell<bool>,
     /// Why the request body could not be sent whole.
     pub request_fault: Cell<Option<ErrorCode>>,
     /// The exchange waits for the client's own body, not for the endpoint.
@@ -123,17 +138,22 @@ impl ClientConn {
     /// Before its first exchange, which has until `deadline` to begin.
     fn new(client: Rc<Client>, http2: bool, deadline: Instant, options: &ProxyOptions) -> Rc<Self> {
         let now = Instant::now();
+        let address = Cell::new(client.peer.ip());
         Rc::new(Self {
             client,
             http2,
             busy: Cell::new(false),
             deadline: Cell::new(deadline),
+            limit: Cell::new(None),
             patience: Cell::new(options.head_timeout),
             expired: Cell::new(false),
             alarm: Cell::new(None),
             rang: Cell::new(false),
             keep_alive: Cell::new(options.keep_alive_timeout),
             interim: Interim::default(),
+            address,
+            max_body_bytes: Cell::new(0),
+            close_after: Cell::new(false),
             request_fault: Cell::new(None),
             awaits_client: Cell::new(false),
             tunnel: Cell::default(),
@@ -149,15 +169,39 @@ impl ClientConn {
         self.awaits_client.set(false);
         self.keep_alive.set(options.keep_alive_timeout);
         self.set_alarm(None);
+        self.limit.set(None);
         self.wait(now, options.head_timeout);
+    }
+
+    /// Finds out whom the request is from.
+    pub fn locate(&self, headers: &HeaderMap, options: &ProxyOptions) {
+        if self.trusted {
+            self.address.set(trust::client(self.peer.ip(), &options.trusted_proxies, headers));
+        }
+    }
+
+    /// Whom the request is from: the peer, or whom a trusted one names.
+    pub fn address(&self) -> IpAddr {
+        self.address.get()
+    }
+
+    /// The exchange is to be over by then.
+    pub fn set_limit(&self, limit: Option<Instant>) {
+        self.limit.set(limit);
+    }
+
+    /// Whether the time of the whole exchange is up; a clock is read only where it has one.
+    pub fn is_over_limit(&self) -> bool {
+        self.limit.get().is_some_and(|limit| limit <= Instant::now())
     }
 
     /// From now on, give up after `patience` without progress.
     pub fn wait(&self, now: Instant, patience: Duration) {
         self.patience.set(patience);
-        self.deadline.set(now + patience);
-        // A deadline that passed in this very poll was the last wait's.
-        self.expired.set(false);
+        let deadline = now + patience;
+        self.deadline.set(self.limit.get().map_or(deadline, |limit| limit.min(deadline)));
+        // A deadline that passed in this very poll was the last wait's, but for that of the whole exchange.
+        self.expired.set(self.limit.get().is_some_and(|limit| limit <= now));
     }
 
     /// A body moved on.
@@ -208,6 +252,7 @@ impl ClientConn {
         self.busy.set(false);
         self.ended.set(now);
         self.set_alarm(None);
+        self.limit.set(None);
         // The client has as long for what is still buffered as it had for the rest.
         self.wait(now, self.patience.get());
     }

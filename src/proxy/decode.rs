@@ -1,8 +1,8 @@
 //! An endpoint's answer, from bytes to a head and to the pieces of its body (RFC 9112 §4, §6).
 //!
-//! Strict where two readers could differ: lengths that contradict each other, a transfer coding other than
-//! `chunked`, and bare line feeds in chunked framing are errors. What speaks of this hop alone is left out of
-//! the fields at once. Pure: the sockets are in `upstream`.
+//! Strict where two readers could differ: lengths that contradict each other, a length beside a coding, a transfer
+//! coding other than `chunked`, a body where there is none, and bare line feeds are errors. What speaks of this hop
+//! alone is left out of the fields at once. Pure: the sockets are in `upstream`.
 //!
 //! Bounds: a head of [`HEAD_BYTES`] and [`HEAD_FIELDS`] fields; more is an error.
 
@@ -68,6 +68,9 @@ pub(super) fn read_head(bytes: &[u8], to_head: bool) -> Result<Option<(ResponseH
         Err(httparse::Error::TooManyHeaders) => return Err(Malformed("the response head has too many fields")),
         Err(_) => return Err(Malformed("the response head is not valid HTTP/1.1")),
     };
+    if memchr::memchr_iter(b'\n', &bytes[..length]).any(|at| at == 0 || bytes[at - 1] != b'\r') {
+        return Err(Malformed("a line of the response head does not end with CR LF"));
+    }
     let status = head.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(Malformed("the status is none"))?;
     let mut read = Fields { headers: HeaderMap::with_capacity(head.headers.len() + 1), ..Fields::default() };
     head.headers.iter().try_for_each(|field| read.take(field.name, field.value))?;
@@ -168,12 +171,18 @@ impl Fields {
         if self.chunked && !modern {
             return Err(Malformed("the response is chunked, and of HTTP/1.0"));
         }
-        if self.chunked {
-            // RFC 9112 §6.3: the coding frames the body, and a length beside it must not be passed on.
+        if self.chunked && self.length.is_some() {
+            return Err(Malformed("the response has both a Content-Length and a Transfer-Encoding"));
+        }
+        let never_has_body = status.is_informational() || status == StatusCode::NO_CONTENT;
+        if never_has_body {
+            // RFC 9110 §8.6, RFC 9112 §6.1. A length of nothing is common, and says nothing.
+            if self.chunked || self.length.is_some_and(|length| length > 0) {
+                return Err(Malformed("a response that can have no body says where it ends"));
+            }
             self.headers.remove(CONTENT_LENGTH);
         }
-        let bodiless =
-            to_head || status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let bodiless = to_head || never_has_body || status == StatusCode::NOT_MODIFIED;
         let framing = match self.length {
             _ if bodiless => Framing::Length(0),
             _ if self.chunked => Framing::Chunked(Chunked::default()),
@@ -306,13 +315,36 @@ mod tests {
     }
 
     #[test]
-    fn a_coding_drops_the_length_and_an_unknown_one_is_refused() {
-        let both = head("HTTP/1.1 200 OK\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n");
-        assert!(both.headers.is_empty());
+    fn a_coding_stands_alone_and_is_chunked() {
+        let both = fault("HTTP/1.1 200 OK\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n");
+        assert!(both.contains("both"));
         for coding in ["gzip, chunked", "gzip", "chunked\r\ntransfer-encoding: chunked"] {
             assert!(fault(&format!("HTTP/1.1 200 OK\r\ntransfer-encoding: {coding}\r\n\r\n")).contains("coding"));
         }
         assert!(fault("HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").contains("HTTP/1.0"));
+    }
+
+    #[test]
+    fn what_can_have_no_body_says_nothing_of_one() {
+        for (status, fields) in [
+            ("204 No Content", "transfer-encoding: chunked"),
+            ("204 No Content", "content-length: 5"),
+            ("103 Early Hints", "content-length: 5"),
+        ] {
+            assert!(fault(&format!("HTTP/1.1 {status}\r\n{fields}\r\n\r\n")).contains("no body"), "{fields}");
+        }
+        let empty = head("HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n\r\n");
+        assert!(empty.headers.is_empty() && empty.keep_alive);
+        // These tell what a GET would have got.
+        let unmodified = head("HTTP/1.1 304 Not Modified\r\ntransfer-encoding: chunked\r\n\r\n");
+        assert_eq!(unmodified.framing.left(), Some(0));
+    }
+
+    #[test]
+    fn lines_end_with_cr_lf() {
+        for text in ["HTTP/1.1 200 OK\ncontent-length: 0\n\n", "HTTP/1.1 200 OK\r\nx: y\ncontent-length: 0\r\n\r\n"] {
+            assert!(fault(text).contains("CR LF"), "{text:?}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use http::{HeaderMap, Method, Request, Uri, request};
 
 use super::chunked::is_trailer;
 use super::headers::{Forwarded, VERSION_HEADER, is_hop_by_hop, may_be_of_this_hop, named_by_connection};
+use super::read::AsReceived;
 
 /// How an endpoint learns where the body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +93,7 @@ impl RequestHead<'_> {
         let headers = &self.parts.headers;
         out.extend_from_slice(self.parts.method.as_str().as_bytes());
         out.push(b' ');
-        out.extend_from_slice(self.parts.uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes());
+        out.extend_from_slice(self.target().map_or("/", |target| target.as_str()).as_bytes());
         out.extend_from_slice(b" HTTP/1.1\r\n");
         if let Some(host) = self.host {
             write_field(out, &HOST, host);
@@ -135,7 +136,7 @@ impl RequestHead<'_> {
         if seen.trailers {
             fields.insert(TE, HeaderValue::from_static("trailers"));
         }
-        let path = self.parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let path = self.target().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         let authority = self.host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
         if authority.is_none()
             && let Some(host) = self.host
@@ -147,13 +148,19 @@ impl RequestHead<'_> {
         request
     }
 
+    /// The normal form, or the one that was received, as the policy wants it.
+    fn target(&self) -> Option<&PathAndQuery> {
+        let received = self.parts.extensions.get().map(|AsReceived(target)| target);
+        received.or_else(|| self.parts.uri.path_and_query())
+    }
+
     /// What passes of the client's fields.
     fn put_fields(&self, out: &mut impl Fields) -> Seen {
         let headers = &self.parts.headers;
         let named = named_by_connection(headers);
         let mut seen = Seen::default();
         for (name, value) in headers {
-            if is_replaced(name, value, &mut seen) || named.contains(name) {
+            if is_replaced(name, value, &mut seen) || self.forwarded.bars(name) || named.contains(name) {
                 continue;
             }
             out.put(name, value);

@@ -15,9 +15,10 @@ pub(super) use crate::routing::overrides::VERSION_HEADER;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// Fields that speak of one hop only; an agent neither sees nor sets the version that was chosen for it, nor the
 /// proof of one that was asked for.
@@ -57,6 +58,8 @@ pub(super) fn named_in(value: &[u8]) -> impl Iterator<Item = HeaderName> {
 /// The forwarding fields of one client connection. What does not change between its requests is made once.
 pub(super) struct Forwarded {
     ip: HeaderValue,
+    /// Whether what the peer says of earlier hops is passed on.
+    trusted: bool,
     /// `for=…` with its quotes where the grammar wants them.
     node: String,
     /// The last host seen, and what is written for it where no proxy was before us.
@@ -64,11 +67,11 @@ pub(super) struct Forwarded {
 }
 
 impl Forwarded {
-    pub fn new(ip: IpAddr) -> Self {
+    pub fn new(ip: IpAddr, trusted: bool) -> Self {
         let ip = ip.to_canonical();
         let node = if ip.is_ipv6() { format!("\"[{ip}]\"") } else { ip.to_string() };
         let ip = HeaderValue::try_from(ip.to_string()).expect("digits, dots and colons");
-        Self { ip, node, last: RefCell::new(None) }
+        Self { ip, trusted, node, last: RefCell::new(None) }
     }
 
     /// Whether [`Forwarded::write`] writes this field.
@@ -76,9 +79,14 @@ impl Forwarded {
         [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST, FORWARDED].contains(name)
     }
 
-    /// Writes this hop after what earlier proxies wrote in the fields `relayed`.
+    /// Whether this field says something of earlier hops that the peer is not trusted to know.
+    pub fn bars(&self, name: &HeaderName) -> bool {
+        !self.trusted && (name.as_str().starts_with("x-forwarded-") || name == X_REAL_IP)
+    }
+
+    /// Writes this hop after what earlier proxies wrote in the fields `relayed`, where these are trusted.
     pub fn write(&self, out: &mut Vec<u8>, host: Option<&HeaderValue>, relayed: Option<&HeaderMap>) {
-        if relayed.is_some() {
+        if self.trusted && relayed.is_some() {
             return self.append(out, host, relayed);
         }
         let mut last = self.last.borrow_mut();
@@ -92,6 +100,7 @@ impl Forwarded {
 
     /// The same, anew each time, to wherever.
     pub fn append(&self, out: &mut impl Fields, host: Option<&HeaderValue>, relayed: Option<&HeaderMap>) {
+        let relayed = relayed.filter(|_| self.trusted);
         let earlier = |name: HeaderName| relayed.into_iter().flat_map(move |headers| headers.get_all(&name));
         let first = |name: HeaderName| relayed.and_then(|headers| headers.get(name));
         out.put_list(&X_FORWARDED_FOR, earlier(X_FORWARDED_FOR), self.ip.as_bytes());
@@ -147,19 +156,31 @@ mod tests {
 
     #[test]
     fn this_hop_is_written_for_each_host() {
-        let forwarded = Forwarded::new("192.0.2.9".parse().unwrap());
+        let forwarded = Forwarded::new("192.0.2.9".parse().unwrap(), false);
         for host in ["a.example", "a.example", "b.example:81"] {
             let expected = format!(
                 "x-forwarded-for: 192.0.2.9\r\nx-forwarded-proto: http\r\nx-forwarded-host: {host}\r\n\
                  forwarded: for=192.0.2.9;host=\"{host}\";proto=http\r\n"
             );
             assert_eq!(written(&forwarded, host, None), expected);
+            let claimed = map(&[("x-forwarded-for", "10.0.0.1"), ("forwarded", "for=10.0.0.1")]);
+            assert_eq!(written(&forwarded, host, Some(&claimed)), expected, "a stranger's word is nothing");
         }
     }
 
     #[test]
+    fn a_stranger_says_nothing_of_earlier_hops() {
+        let by = |trusted| Forwarded::new("192.0.2.9".parse().unwrap(), trusted);
+        for name in ["x-forwarded-port", "x-forwarded-prefix", "x-real-ip"] {
+            let name = HeaderName::from_static(name);
+            assert!(by(false).bars(&name) && !by(true).bars(&name), "{name}");
+        }
+        assert!(!by(false).bars(&HeaderName::from_static("x-request-id")));
+    }
+
+    #[test]
     fn this_hop_is_appended_to_earlier_ones() {
-        let forwarded = Forwarded::new("2001:db8::7".parse().unwrap());
+        let forwarded = Forwarded::new("2001:db8::7".parse().unwrap(), true);
         let earlier = map(&[
             ("x-forwarded-for", "192.0.2.1"),
             ("x-forwarded-for", "192.0.2.2"),

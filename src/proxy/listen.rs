@@ -1,11 +1,13 @@
 //! Accepting: one thread for all listeners, which hands each connection to the worker that has the
 //! fewest. A few long-lived connections thus never pile up on one worker.
 //!
-//! Bounds: at `max_connections` nothing is accepted and clients wait in the kernel's queue of
-//! [`BACKLOG`] (a listener that waits for a client just then takes it still: one each may be over);
-//! a full worker inbox makes the acceptor wait too.
+//! Bounds: at `max_connections`, and where only the reserve of descriptors is left, nothing is accepted and clients
+//! wait in the kernel's queue of `accept_backlog` (a listener that waits for a client just then takes it still: one
+//! each may be over); an address that has its `connections_per_address` gets no more: a new one is closed without a
+//! word. A full worker inbox makes the acceptor wait too.
 
 mod acceptor;
+mod addresses;
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,8 +23,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::worker::{self, Shared};
 use crate::routing::ids::EnvironmentId;
 use acceptor::{Way, accept_all};
+pub(super) use addresses::{Addresses, Counted};
 
-/// Connections that the kernel completes before we accept them.
+/// Connections that the kernel completes before anything is accepted.
 const BACKLOG: i32 = 4096;
 
 /// A socket that listens; nothing is accepted yet.

@@ -159,6 +159,11 @@ impl Record {
         }
     }
 
+    /// Whether the answer goes on for as long as it has something to say: events, or a gRPC call.
+    pub fn is_stream(&self) -> bool {
+        self.call.is_some() || self.streamed.as_ref().is_some_and(|streamed| streamed.is_stream())
+    }
+
     /// A frame of the answer passes; `last`: nothing more is waited for.
     pub fn pass(&mut self, frame: &Frame<Bytes>, last: bool) {
         let Some(data) = frame.data_ref() else { return self.pass_trailers(frame) };

@@ -2,6 +2,9 @@
 //! it unacceptable, and the JSON body where the key may be in it.
 
 pub(super) mod http2;
+mod target;
+
+pub(super) use target::{AsReceived, normalise_target};
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -9,15 +12,14 @@ use std::task::Poll;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, TRANSFER_ENCODING};
-use http::uri::PathAndQuery;
-use http::{Method, Uri, Version, request};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, TRANSFER_ENCODING};
+use http::{Version, request};
 
 use super::client_body::ClientBody;
 use super::connection::ClientConn;
 use super::error::Fault;
 use crate::routing::key;
-use crate::routing::spec::{Attribute, ExchangeSpec};
+use crate::routing::spec::Attribute;
 use crate::routing::table::{Agent, Head};
 use crate::telemetry::access::AccessRecord;
 use crate::telemetry::counters::ErrorCode;
@@ -29,7 +31,7 @@ pub(super) fn head<'a>(parts: &'a request::Parts, host: &'a Host, conn: &ClientC
         path: parts.uri.path(),
         query: parts.uri.query(),
         headers: &parts.headers,
-        client: conn.peer.ip(),
+        client: conn.address(),
         json: None,
         nonce,
     }
@@ -59,72 +61,13 @@ impl Host {
     }
 }
 
-/// Turns an absolute-form target into origin form (RFC 9112 §3.2) and finds the host.
-pub(super) fn normalise_target(parts: &mut request::Parts) -> Result<Host, Fault> {
-    if parts.method == Method::CONNECT {
-        return Err(Fault::new(ErrorCode::MethodNotSupported, "CONNECT is not supported: this is a reverse proxy"));
-    }
-    // Only where some field is repeated at all is it worth looking which.
-    if parts.headers.len() != parts.headers.keys_len() && parts.headers.get_all(HOST).iter().nth(1).is_some() {
-        return Err(Fault::new(ErrorCode::BadRequest, "the request has more than one Host field"));
-    }
-    if parts.uri.path() == "*" && parts.method != Method::OPTIONS {
-        return Err(Fault::new(ErrorCode::BadRequest, "the target * is for OPTIONS only"));
-    }
-    if let Some(authority) = parts.uri.authority() {
-        if parts.uri.scheme().is_none() && parts.version < Version::HTTP_2 {
-            return Err(Fault::new(ErrorCode::BadRequest, "the request target is neither a path nor a whole URI"));
-        }
-        // The target's authority replaces whatever Host says.
-        let host = HeaderValue::from_str(authority.as_str()).ok();
-        let host = host.filter(|_| !authority.as_str().contains('@'));
-        let Some(host) = host else {
-            return Err(Fault::new(ErrorCode::BadRequest, "the request target's authority is not valid"));
-        };
-        let path = match parts.uri.path_and_query() {
-            Some(path) if !path.as_str().starts_with('?') => path.clone(),
-            Some(query) => PathAndQuery::try_from(format!("/{}", query.as_str())).expect("a path before a valid query"),
-            None => PathAndQuery::from_static("/"),
-        };
-        parts.uri = Uri::from(path);
-        parts.headers.insert(HOST, host);
-    }
-    let host = parts.headers.get(HOST).cloned();
-    if host.as_ref().is_some_and(|host| !is_authority(host.as_bytes())) {
-        return Err(Fault::new(ErrorCode::BadRequest, "the Host field is not a host and port"));
-    }
-    if host.is_none() && parts.version == Version::HTTP_11 {
-        return Err(Fault::new(ErrorCode::BadRequest, "an HTTP/1.1 request must have a Host field"));
-    }
-    Ok(Host::new(host))
-}
-
-/// What a host, an IP literal and a port are made of (RFC 3986 §3.2.2); no user part.
-fn is_authority(host: &[u8]) -> bool {
-    host.iter().all(|byte| AUTHORITY_BYTES[usize::from(*byte)])
-}
-
-static AUTHORITY_BYTES: [bool; 256] = {
-    let (mut allowed, punctuation, mut index) = ([false; 256], b"-._~!$&'()*+,;=:[]%", 0);
-    while index < 256 {
-        allowed[index] = (index as u8).is_ascii_alphanumeric();
-        index += 1;
-    }
-    index = 0;
-    while index < punctuation.len() {
-        allowed[punctuation[index] as usize] = true;
-        index += 1;
-    }
-    allowed
-};
-
 pub(super) fn no_route(parts: &request::Parts, host: &Host) -> Fault {
     let text = format!("no agent matches host {:?} and path {:?}", host.name(), parts.uri.path());
     Fault::new(ErrorCode::NoRoute, text)
 }
 
-pub(super) fn body_too_large(limits: &ExchangeSpec) -> Fault {
-    let text = format!("the request body is larger than {} bytes", limits.max_request_body_bytes);
+pub(super) fn body_too_large(max_bytes: u64) -> Fault {
+    let text = format!("the request body is larger than {max_bytes} bytes");
     Fault::new(ErrorCode::BodyTooLarge, text)
 }
 
@@ -212,7 +155,7 @@ pub(super) fn log_head(parts: &request::Parts, host: &Host, conn: &ClientConn) -
     let text = |name: &str| parts.headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
     Box::new(AccessRecord {
         time: SystemTime::now(),
-        client: conn.peer.ip(),
+        client: conn.address(),
         protocol: protocol(parts.version),
         method: parts.method.clone(),
         host: host.value.as_ref().map(|_| host.name().to_owned()),

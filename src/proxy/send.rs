@@ -76,8 +76,9 @@ pub(super) async fn send(
             Ok(lease) => lease,
             Err(error) => {
                 refused.push(index);
-                if refused.len() == endpoints.len().min(MAX_CONNECTS) {
-                    return Err(connect_fault(&error));
+                let is_hopeless = matches!(error, ConnectError::NoDescriptor) || conn.is_over_limit();
+                if is_hopeless || refused.len() == endpoints.len().min(MAX_CONNECTS) {
+                    return Err(connect_fault(&error, &conn));
                 }
                 record.retries += 1;
                 add(&counters.retries);
@@ -116,7 +117,7 @@ pub(super) async fn send(
         let may_be_repeated =
             repeats < MAX_REPEATS && unsent.may_be_repeated(&conn, repeatable && is_reused && repeats == 0);
         if !(may_be_repeated && body.rewind()) {
-            return Err(unsent.into_fault(&conn, agent));
+            return Err(unsent.into_fault(&conn));
         }
         repeats += 1;
         if !is_shared {
@@ -133,9 +134,17 @@ fn no_endpoint(record: &Record) -> Fault {
     Fault::new(ErrorCode::NoEndpoint, text)
 }
 
-fn connect_fault(error: &ConnectError) -> Fault {
+fn over_limit() -> Fault {
+    Fault::new(ErrorCode::RequestTimeout, "the exchange took longer than this agent's requests may")
+}
+
+fn connect_fault(error: &ConnectError, conn: &ClientConn) -> Fault {
     tracing::debug!(%error, "could not reach an endpoint");
     match error {
+        ConnectError::TimedOut if conn.is_over_limit() => over_limit(),
+        ConnectError::NoDescriptor => {
+            Fault::new(ErrorCode::Overloaded, "this proxy has no file descriptor left for a connection to the agent")
+        }
         ConnectError::TimedOut => {
             Fault::new(ErrorCode::ConnectTimeout, "the agent did not accept a connection in time")
         }
@@ -205,11 +214,12 @@ impl Unsent {
         allowed && conn.request_fault.get().is_none()
     }
 
-    fn into_fault(self, conn: &ClientConn, agent: &Agent) -> Fault {
+    fn into_fault(self, conn: &ClientConn) -> Fault {
         match (conn.request_fault.get(), self) {
-            (Some(ErrorCode::BodyTooLarge), _) => body_too_large(&agent.spec.exchange),
+            (Some(ErrorCode::BodyTooLarge), _) => body_too_large(conn.max_body_bytes.get()),
             (Some(ErrorCode::BodyTimeout), _) => body_too_late(),
             (Some(code), _) => Fault::new(code, "the request body broke off"),
+            (None, Self::Expired) if conn.is_over_limit() => over_limit(),
             (None, Self::Expired) => Fault::new(ErrorCode::ResponseTimeout, "the agent did not answer in time"),
             (None, Self::Broken(Broken::Malformed(why))) => {
                 Fault::new(ErrorCode::BadResponse, format!("the agent's answer is not valid HTTP: {why}"))

@@ -22,6 +22,7 @@ use super::worker::Snapshot;
 use crate::routing::decide::decide;
 use crate::routing::spec::Protocol;
 use crate::routing::table::{Head, Reason};
+use crate::telemetry::counters::ErrorCode;
 
 /// Answers one request. Never fails: what goes wrong becomes an answer of our own.
 pub(super) async fn serve(conn: Rc<ClientConn>, request: Request<ClientBody>) -> Response<ResponseBody> {
@@ -73,7 +74,8 @@ async fn exchange(
     {
         return Err(refuse(fault, busy, &parts, &Host::new(None)));
     }
-    let host = match read::normalise_target(&mut parts) {
+    conn.locate(&parts.headers, &snapshot.options);
+    let host = match read::normalise_target(&mut parts, snapshot.options.paths) {
         Ok(host) => host,
         Err(fault) => return Err(refuse(fault, busy, &parts, &Host::new(None))),
     };
@@ -85,14 +87,19 @@ async fn exchange(
 
     // Match.
     let head = read::head(&parts, &host, &conn, conn.worker.random());
-    let Some(agent_index) = snapshot.table.route(&conn.environment, &head) else {
+    let Some(place) = snapshot.table.place(&conn.environment, &head) else {
         return Err(refuse(read::no_route(&parts, &host), busy, &parts, &host));
     };
-    let agent = &snapshot.table.agents[agent_index];
+    let agent = &snapshot.table.agents[place.agent];
     let limits = &agent.spec.exchange;
-    if has_body && read::declared_length(&parts) > limits.max_request_body_bytes {
-        return Err(refuse(read::body_too_large(limits), busy, &parts, &host));
+    if has_body {
+        let max_bytes = agent.max_request_body_bytes(place.route);
+        conn.max_body_bytes.set(max_bytes);
+        if read::declared_length(&parts) > max_bytes {
+            return Err(refuse(read::body_too_large(max_bytes), busy, &parts, &host));
+        }
     }
+    conn.set_limit(limits.request_timeout.map(|most| busy.start + most));
     conn.wait(busy.start, limits.response_timeout.unwrap_or(limits.idle_timeout));
 
     // Key: the only reason to look into a body.
@@ -117,7 +124,7 @@ async fn exchange(
     }
     let turn = standing.settle(&conn, agent, &mut decision);
     conversation::strip(&mut parts.headers, &snapshot, agent);
-    let mut record = Record::new(busy, snapshot.clone(), agent_index, decision);
+    let mut record = Record::new(busy, snapshot.clone(), place.agent, decision);
     record.turn = turn;
     if limits.protocol == Protocol::Http2 {
         record.call = grpc::Call::of(&parts.headers);
@@ -127,7 +134,7 @@ async fn exchange(
     }
 
     // Send.
-    let body = RequestBody::new(&conn, body, read_ahead, limits.max_request_body_bytes);
+    let body = RequestBody::new(&conn, body, read_ahead, conn.max_body_bytes.get());
     match send(&mut record, agent, &parts, &host, body).await {
         // Respond.
         Ok(answer) => Ok(respond(answer, record, &parts.method, snapshot.options.version_header)),
@@ -141,6 +148,10 @@ async fn exchange(
 
 /// Refuses a request that has reached no version; it is logged all the same.
 fn refuse(fault: Fault, busy: Busy, parts: &request::Parts, host: &Host) -> Refusal {
+    if matches!(fault.code, ErrorCode::BadRequest | ErrorCode::MethodNotSupported) {
+        // Whoever sends what can be read in two ways may mean what follows in another.
+        busy.conn.close_after.set(true);
+    }
     if busy.conn.worker.snapshot().options.access_log.is_some() {
         busy.log_refusal(&fault, read::log_head(parts, host, &busy.conn));
     }
@@ -152,8 +163,11 @@ fn respond(answer: Answer, mut record: Record, method: &Method, version_header: 
     let now = Instant::now();
     record.head(head.status.as_u16(), now);
     record.fields(&head.headers);
-    record.conn().wait(now, record.agent().spec.exchange.idle_timeout);
     record.tap(method, &head, &lease, now);
+    if record.is_stream() || head.status == StatusCode::SWITCHING_PROTOCOLS {
+        record.conn().set_limit(None);
+    }
+    record.conn().wait(now, record.agent().spec.exchange.idle_timeout);
     let mut headers = head.headers;
     conversation::answer(&mut record, &mut headers, head.status.is_success());
     if version_header {

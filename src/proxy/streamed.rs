@@ -86,6 +86,11 @@ impl Streamed {
         Some(Box::new(streamed))
     }
 
+    /// Events or lines, and not one document.
+    pub fn is_stream(&self) -> bool {
+        self.tap.media() != Media::Document
+    }
+
     /// Looks into the usage fields that the spec names.
     pub fn take_fields(&mut self, spec: &StreamSpec, fields: &HeaderMap) {
         let number = |name: &Option<HeaderName>| fields.get(name.as_ref()?)?.to_str().ok()?.trim().parse().ok();

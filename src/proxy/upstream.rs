@@ -15,6 +15,7 @@ use super::body::RequestBody;
 use super::decode::Malformed;
 use super::encode::RequestHead;
 use super::io::UpstreamStream;
+use crate::descriptors;
 use crate::routing::spec::EndpointAddress;
 
 mod connection;
@@ -59,6 +60,10 @@ pub(super) enum Broken {
     Request,
 }
 
+/// More interim answers to one request end it.
+const MAX_INTERIM: usize = 32;
+const TOO_MANY_INTERIM: Malformed = Malformed("it has too many interim answers");
+
 /// What came before the final head.
 pub(super) type OnInterim<'a> = &'a mut dyn FnMut(StatusCode, &HeaderMap);
 
@@ -71,11 +76,14 @@ pub(super) enum ConnectError {
     NotHttp2(Rc<h2::Error>),
     #[error("connect timed out")]
     TimedOut,
+    /// Nothing is known of the endpoint.
+    #[error("no file descriptor is left")]
+    NoDescriptor,
 }
 
 impl From<io::Error> for ConnectError {
     fn from(error: io::Error) -> Self {
-        Self::Io(Rc::new(error))
+        if descriptors::is_shortage(&error) { Self::NoDescriptor } else { Self::Io(Rc::new(error)) }
     }
 }
 
@@ -93,10 +101,15 @@ async fn open(address: &EndpointAddress) -> io::Result<UpstreamStream> {
     match address {
         EndpointAddress::Http { host, port } => {
             let stream = TcpStream::connect((host.as_str(), *port)).await?;
+            descriptors::check(&stream)?;
             stream.set_nodelay(true)?;
             Ok(UpstreamStream::Tcp(stream))
         }
-        EndpointAddress::Unix(path) => Ok(UpstreamStream::Unix(UnixStream::connect(path).await?)),
+        EndpointAddress::Unix(path) => {
+            let stream = UnixStream::connect(path).await?;
+            descriptors::check(&stream)?;
+            Ok(UpstreamStream::Unix(stream))
+        }
     }
 }
 

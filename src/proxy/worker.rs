@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,11 +11,15 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, Cache};
 use tokio::sync::{Notify, mpsc, watch};
 
+pub use super::connection::Floods;
 use super::connection::{self, Client, Date};
+use super::listen::{Addresses, Counted};
 use super::pool::Pools;
 use super::upstream::Scratch;
 use crate::random;
 use crate::routing::ids::EnvironmentId;
+use crate::routing::networks::Networks;
+use crate::routing::path::PathPolicy;
 use crate::routing::pin::SharedPins;
 use crate::routing::standing::Keys;
 use crate::routing::table::{RoutingTable, SharedTable};
@@ -30,11 +34,26 @@ pub struct ProxyOptions {
     pub head_bytes: usize,
     pub head_fields: usize,
     pub head_timeout: Duration,
+    /// Of TLS, from accept.
+    pub handshake_timeout: Duration,
     pub keep_alive_timeout: Duration,
     /// All client connections together; more wait in the kernel's accept queue.
     pub max_connections: usize,
+    /// Of these, from one address; more are closed at once.
+    pub connections_per_address: Option<usize>,
+    /// Then a connection is closed in order.
+    pub requests_per_connection: usize,
+    /// As a socket begins to be accepted on.
+    pub accept_backlog: i32,
     /// HTTP/2 streams at a time on one connection.
     pub streams_per_connection: u32,
+    /// HTTP/2 streams refused or broken in a connection's life.
+    pub stream_errors: usize,
+    /// Of frames that cost more than they carry.
+    pub http2_floods: Floods,
+    /// Whose word on the client is taken.
+    pub trusted_proxies: Arc<Networks>,
+    pub paths: PathPolicy,
     pub access_log: Option<AccessLog>,
     /// What tokens and overrides are signed with.
     pub keys: Arc<Keys>,
@@ -49,6 +68,7 @@ pub struct Shared {
     pub pins: SharedPins,
     /// Client connections of all workers.
     pub(super) open: AtomicUsize,
+    addresses: Addresses,
     /// A connection ended: the acceptor may have waited for room.
     pub(super) room: Notify,
     /// Clients are to go elsewhere.
@@ -66,7 +86,8 @@ impl Shared {
     ) -> Arc<Self> {
         let options = Arc::new(ArcSwap::from_pointee(options));
         let (open, cut, leaving) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
-        Arc::new(Self { table, options, counters, pins, open, room: Notify::new(), leaving, cut })
+        let (addresses, room) = (Addresses::default(), Notify::new());
+        Arc::new(Self { table, options, counters, pins, open, addresses, room, leaving, cut })
     }
 
     /// Takes new options; a higher connection limit lets waiting clients in.
@@ -243,18 +264,30 @@ pub(super) struct Accepted {
 pub(super) struct Place {
     shared: Arc<Shared>,
     load: Arc<AtomicUsize>,
+    /// `None` where nobody counts those of the address.
+    counted: Option<Counted>,
 }
 
 impl Place {
-    pub fn take(shared: &Arc<Shared>, load: &Arc<AtomicUsize>) -> Self {
+    /// `None`: the client's address has all that it may have.
+    pub fn take(shared: &Arc<Shared>, load: &Arc<AtomicUsize>, client: IpAddr) -> Option<Self> {
+        let options = shared.options.load();
+        let most = options.connections_per_address.filter(|_| !options.trusted_proxies.contain(client));
+        let counted = match most {
+            Some(most) => Some(shared.addresses.take(client, most)?),
+            None => None,
+        };
         shared.open.fetch_add(1, Ordering::Relaxed);
         load.fetch_add(1, Ordering::Relaxed);
-        Self { shared: shared.clone(), load: load.clone() }
+        Some(Self { shared: shared.clone(), load: load.clone(), counted })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        if let Some(counted) = self.counted.take() {
+            self.shared.addresses.release(counted);
+        }
         add(&self.shared.counters[0].client_closed);
         self.shared.open.fetch_sub(1, Ordering::Relaxed);
         self.load.fetch_sub(1, Ordering::Relaxed);

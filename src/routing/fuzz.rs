@@ -12,6 +12,7 @@ use super::bucket::Bucketer;
 use super::fixture::{agent, agent_with, pins};
 use super::key::{self, Value};
 use super::overrides::{Grant, Overrides};
+use super::path::{EncodedSlash, normalise};
 use super::seal::{KeyRing, Purpose};
 use super::segment::Segment;
 use super::spec::{Attribute, Condition, Scheme, SegmentSpec, Test};
@@ -207,6 +208,43 @@ fn segments_fuzz() {
             holds(Test::Matches(pattern));
         }
     });
+}
+
+#[test]
+fn paths_fuzz() {
+    let words = [
+        "/", "//", "/./", "/../", "%2e", "%2E%2e", "%2f", "%5c", "%00", "%25", "%", "%zz", "\\", ";", "..;", "?", "#",
+        "é",
+    ];
+    run(Target { name: "paths", words: &words, seeds: vec![], cases: 6000 }, |input| {
+        let path = String::from_utf8_lossy(input);
+        for slashes in [EncodedSlash::Refuse, EncodedSlash::Keep] {
+            let Ok(normal) = normalise(&path, slashes) else { continue };
+            assert_eq!(normalise(&normal, slashes).as_deref(), Ok(&*normal), "it is its own normal form");
+            if path.starts_with('/') && slashes == EncodedSlash::Refuse {
+                // An agent that decodes first and resolves then arrives at the place that we have matched.
+                let place = |path: &str| resolved(&percent_encoding::percent_decode_str(path).collect::<Vec<u8>>());
+                assert_eq!(place(&normal), place(&path));
+                assert_eq!(percent_encoding::percent_decode_str(&normal).collect::<Vec<u8>>(), place(&path));
+            }
+        }
+    });
+}
+
+/// As a file system would have it: no empty segments, no dots.
+fn resolved(path: &[u8]) -> Vec<u8> {
+    let mut kept: Vec<&[u8]> = vec![];
+    let segments: Vec<_> = path.split(|byte| *byte == b'/').skip(1).collect();
+    for segment in &segments {
+        match *segment {
+            b"" | b"." => {}
+            b".." => drop(kept.pop()),
+            segment => kept.push(segment),
+        }
+    }
+    let is_directory = segments.last().is_some_and(|last| [&b""[..], b".", b".."].contains(last));
+    let end: &[u8] = if is_directory && !kept.is_empty() { b"/" } else { b"" };
+    [b"/", &kept.join(&b'/')[..], end].concat()
 }
 
 const NOW: u32 = 1_800_000_000;

@@ -5,12 +5,11 @@
 //! before none); at the same prefix the route with more headers. A pair that this does not order and that
 //! some request could match both of is ambiguous; [`Matcher::build`] names all of them.
 //!
-//! Hosts are compared in any case and without a closing dot, paths as sent and by whole segments. Of
+//! Hosts are compared in any case and without a closing dot, paths in their normal form ([`super::path`], which is
+//! the caller's to make) and by whole segments. Of
 //! several headers of one name the first counts. Cost, however many agents: a hash look-up for the
 //! environment, one for each label of the host and one for each segment of the path; no allocation.
 //! Bounds: [`DEPTH_MAX`], [`HEADERS_MAX`], [`HEADER_SETS_MAX`].
-//!
-//! Not here: percent decoding and dot segments. A path that needs them matches as it stands.
 
 use std::collections::HashMap;
 
@@ -68,11 +67,11 @@ struct HeaderSet {
 struct Route {
     /// One for each name.
     values: Box<[Box<str>]>,
-    agent: usize,
+    place: Place,
 }
 
 impl Matcher {
-    pub(super) fn find(&self, environment: &EnvironmentId, head: &Head<'_>) -> Option<usize> {
+    pub(super) fn find(&self, environment: &EnvironmentId, head: &Head<'_>) -> Option<Place> {
         let (_, hosts) = self.environments.iter().find(|(name, _)| name == environment)?;
         let by_host = if hosts.has_names() { hosts.by_name(head) } else { None };
         by_host.or_else(|| hosts.any.find(head.path, head.headers))
@@ -84,7 +83,7 @@ impl Hosts {
         !self.exact.is_empty() || !self.wildcard.is_empty()
     }
 
-    fn by_name(&self, head: &Head<'_>) -> Option<usize> {
+    fn by_name(&self, head: &Head<'_>) -> Option<Place> {
         let host = head.host.strip_suffix('.').unwrap_or(head.host);
         if host.len() > HOST_BYTES_MAX {
             return None;
@@ -99,7 +98,7 @@ impl Hosts {
         self.by_lower_case_name(std::str::from_utf8(lower).ok()?, head)
     }
 
-    fn by_lower_case_name(&self, host: &str, head: &Head<'_>) -> Option<usize> {
+    fn by_lower_case_name(&self, host: &str, head: &Head<'_>) -> Option<Place> {
         let within = |paths: &Paths| paths.find(head.path, head.headers);
         let exact = self.exact.get(host).and_then(within);
         exact.or_else(|| suffixes(host).find_map(|suffix| self.wildcard.get(suffix).and_then(within)))
@@ -112,7 +111,7 @@ fn suffixes(host: &str) -> impl Iterator<Item = &str> {
 }
 
 impl Paths {
-    fn find(&self, path: &str, headers: &HeaderMap) -> Option<usize> {
+    fn find(&self, path: &str, headers: &HeaderMap) -> Option<Place> {
         if self.depth_max == 0 {
             return self.at("", path, headers);
         }
@@ -131,7 +130,7 @@ impl Paths {
     }
 
     /// The route of this very prefix, where `rest` follows it.
-    fn at(&self, prefix: &str, rest: &str, headers: &HeaderMap) -> Option<usize> {
+    fn at(&self, prefix: &str, rest: &str, headers: &HeaderMap) -> Option<Place> {
         let sets = self.prefixes.get(prefix)?;
         let mut fits = sets.iter().filter(|set| !set.below_only || rest.starts_with('/'));
         fits.find_map(|set| set.find(headers))
@@ -139,9 +138,9 @@ impl Paths {
 }
 
 impl HeaderSet {
-    fn find(&self, headers: &HeaderMap) -> Option<usize> {
+    fn find(&self, headers: &HeaderMap) -> Option<Place> {
         if self.names.is_empty() {
-            return self.routes.first().map(|route| route.agent);
+            return self.routes.first().map(|route| route.place);
         }
         let mut sent: [&[u8]; HEADERS_MAX] = [b""; HEADERS_MAX];
         for (sent, name) in sent.iter_mut().zip(&self.names) {
@@ -149,7 +148,7 @@ impl HeaderSet {
         }
         let sent = sent.get(..self.names.len())?;
         let order = |route: &Route| route.values.iter().map(|value| value.as_bytes()).cmp(sent.iter().copied());
-        self.routes.binary_search_by(order).ok().and_then(|at| self.routes.get(at)).map(|route| route.agent)
+        self.routes.binary_search_by(order).ok().and_then(|at| self.routes.get(at)).map(|route| route.place)
     }
 }
 

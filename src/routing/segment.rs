@@ -10,16 +10,14 @@
 //! Not here: `json` and `request` attributes. A body is not read for targeting, and a random id targets
 //! nobody.
 
-use std::cmp::Ordering;
-use std::collections::HashSet;
-use std::net::IpAddr;
-
-use ipnet::IpNet;
 use memchr::memmem::Finder;
 use regex::Regex;
 use semver::Version;
+use std::cmp::Ordering;
+use std::collections::HashSet;
 
 use super::key::{self, Value};
+use super::networks::Networks;
 use super::spec::{Attribute, Condition, SegmentSpec, Test};
 use super::table::Head;
 
@@ -182,29 +180,6 @@ impl Operand {
 /// A decimal number; `inf` and `nan` are words here.
 fn number(text: &str) -> Option<f64> {
     text.parse().ok().filter(|number: &f64| number.is_finite())
-}
-
-/// Address blocks, without overlap and in order, so that a look-up is a binary search.
-struct Networks(Vec<IpNet>);
-
-impl Networks {
-    fn parse(texts: &[String]) -> Result<Self, String> {
-        let parse = |text: &String| match text.parse::<IpNet>() {
-            Ok(network) => Ok(network),
-            Err(_) => text.parse::<IpAddr>().map(IpNet::from).map_err(|_| {
-                format!("`{text}`: expected an address or a block such as `10.0.0.0/8` or `2001:db8::/32`")
-            }),
-        };
-        let mut networks = IpNet::aggregate(&texts.iter().map(parse).collect::<Result<_, _>>()?);
-        networks.sort_unstable();
-        Ok(Self(networks))
-    }
-
-    fn contain(&self, client: IpAddr) -> bool {
-        let client = client.to_canonical();
-        let after = self.0.partition_point(|network| network.network() <= client);
-        after.checked_sub(1).and_then(|at| self.0.get(at)).is_some_and(|network| network.contains(&client))
-    }
 }
 
 #[cfg(test)]

@@ -82,6 +82,8 @@ pub struct RouteSpec {
     pub path_prefix: Option<String>,
     /// Exact values, sorted by name.
     pub headers: Vec<(http::HeaderName, String)>,
+    /// `None`: as the agent says.
+    pub max_request_body_bytes: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -225,6 +227,8 @@ pub struct ExchangeSpec {
     pub response_timeout: Option<Duration>,
     /// No byte in either direction for this long ends the exchange.
     pub idle_timeout: Duration,
+    /// From the request head to the end of the answer, or of what streams, to its head; `None`: no limit.
+    pub request_timeout: Option<Duration>,
     /// How long an idle upstream connection is kept: below the upstream's own limit.
     pub pool_idle: Duration,
     pub max_request_body_bytes: u64,
@@ -238,6 +242,7 @@ impl Default for ExchangeSpec {
             connect_timeout: Duration::from_secs(1),
             response_timeout: None,
             idle_timeout: Duration::from_secs(300),
+            request_timeout: None,
             pool_idle: Duration::from_secs(3),
             max_request_body_bytes: 64 << 20,
         }

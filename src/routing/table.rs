@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use super::bucket::Bucketer;
 use super::ids::{AgentId, EnvironmentId, SegmentId, VersionId};
-use super::matcher::Matcher;
+use super::matcher::{Matcher, Place};
 use super::pin::{Pins, Seat};
 use super::segment::Segment;
 use super::spec::{AgentSpec, Attribute, CanaryShare, ConversationSpec, EndpointAddress, Notes};
@@ -66,6 +66,12 @@ impl Agent {
         &self.spec.environment
     }
 
+    /// How large a request's body may be that this route took; `None`: the agent has no routes.
+    pub fn max_request_body_bytes(&self, route: Option<usize>) -> u64 {
+        let route = route.and_then(|route| self.spec.routes.get(route));
+        route.and_then(|route| route.max_request_body_bytes).unwrap_or(self.spec.exchange.max_request_body_bytes)
+    }
+
     /// What it says of conversations, and where they sit. `None` where it has none.
     pub fn conversations(&self, pins: &Pins) -> Option<(&ConversationSpec, &Seat)> {
         let spec = self.spec.conversations.as_ref()?;
@@ -102,6 +108,7 @@ pub struct Head<'a> {
     pub method: &'a Method,
     /// Without port, as sent.
     pub host: &'a str,
+    /// In its normal form.
     pub path: &'a str,
     pub query: Option<&'a str>,
     pub headers: &'a HeaderMap,
@@ -165,6 +172,11 @@ impl Reason {
 impl RoutingTable {
     /// The index in `agents` of the agent for a request that came in on a listener of `environment`.
     pub fn route(&self, environment: &EnvironmentId, head: &Head<'_>) -> Option<usize> {
+        self.place(environment, head).map(|place| place.agent)
+    }
+
+    /// The same, with the route that took it.
+    pub fn place(&self, environment: &EnvironmentId, head: &Head<'_>) -> Option<Place> {
         self.matcher.find(environment, head)
     }
 

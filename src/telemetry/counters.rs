@@ -127,8 +127,12 @@ pub struct ProxyCounters {
     pub client_http2: AtomicU64,
     /// Those that ended. Open connections are the difference, over all workers.
     pub client_closed: AtomicU64,
-    /// Times that the acceptor held new clients back, at the limit of connections.
+    /// Times that the acceptor held new clients back, at the limit of connections or of descriptors.
     pub client_held: AtomicU64,
+    /// Closed at once, at the limit of connections from one address.
+    pub client_refused: AtomicU64,
+    /// HTTP/2 connections ended for frames that carry nothing.
+    pub client_floods: AtomicU64,
     pub upstream_opened: AtomicU64,
     /// Exchanges that took an idle connection from the pool.
     pub upstream_reused: AtomicU64,

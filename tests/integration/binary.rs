@@ -6,6 +6,7 @@ mod commands;
 mod completions;
 mod conversations;
 mod ctl;
+mod descriptors;
 mod drain;
 mod durability;
 mod overrides;

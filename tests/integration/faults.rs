@@ -426,16 +426,6 @@ fn a_stalled_upload_is_the_client_s_fault() {
 }
 
 #[test]
-fn a_response_s_length_beside_its_coding_is_dropped() {
-    let endpoint = Endpoint::answering(|_| {
-        "HTTP/1.1 200 OK\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\na\r\n0123456789\r\n0\r\n\r\n".into()
-    });
-    let app = App::before(&endpoint);
-    let answer = app.client().get("/", "u");
-    assert_eq!((answer.text(), answer.header("content-length")), ("0123456789", None));
-}
-
-#[test]
 fn stale_connections_and_dead_endpoints_together_are_survived() {
     let (dead, gone) = (unused_address(), unused_address());
     let live = Endpoint::start(|mut wire| {

@@ -247,7 +247,7 @@ fn the_endpoint_learns_whom_it_serves() {
     let answer = app.client().ask("GET / HTTP/1.1\r\nhost: a.test:80\r\nx-forwarded-for: 192.0.2.1\r\n\r\n");
     for line in [
         "host: a.test:80",
-        "x-forwarded-for: 192.0.2.1, 127.0.0.1",
+        "x-forwarded-for: 127.0.0.1",
         "x-forwarded-host: a.test:80",
         "x-forwarded-proto: http",
         "forwarded: for=127.0.0.1;host=\"a.test:80\";proto=http",

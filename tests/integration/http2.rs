@@ -1,6 +1,6 @@
 //! HTTP/2 from clients, beside HTTP/1.1 on the same port.
 
-mod client;
+pub mod client;
 mod connection;
 mod streams;
 

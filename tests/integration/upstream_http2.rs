@@ -55,12 +55,12 @@ fn a_request_is_rebuilt_for_http2() {
 
     let answer =
         client.ask("GET / HTTP/1.1\r\nhost: a\r\nx-forwarded-for: 192.0.2.1\r\nforwarded: for=192.0.2.1\r\n\r\n");
-    assert!(answer.text().contains("x-forwarded-for: 192.0.2.1, 127.0.0.1\n"), "{answer:?}");
-    assert!(answer.text().contains("forwarded: for=192.0.2.1, for=127.0.0.1;host=\"a\";proto=http\n"), "{answer:?}");
+    assert!(answer.text().contains("\nx-forwarded-for: 127.0.0.1\n"), "{answer:?}");
+    assert!(answer.text().contains("\nforwarded: for=127.0.0.1;host=\"a\";proto=http\n"), "{answer:?}");
     assert!(!answer.text().contains("content-length"), "{answer:?}");
     // A host that the proxy takes and that is no authority.
-    let answer = client.ask("OPTIONS * HTTP/1.1\r\nhost: a:b:c\r\n\r\n");
-    assert!(answer.text().starts_with("OPTIONS ") && answer.text().contains("\nhost: a:b:c\n"), "{answer:?}");
+    let answer = client.ask("OPTIONS * HTTP/1.1\r\nhost: a%41\r\n\r\n");
+    assert!(answer.text().starts_with("OPTIONS ") && answer.text().contains("\nhost: a%41\n"), "{answer:?}");
     assert_eq!(endpoint.connections(), 1);
 }
 

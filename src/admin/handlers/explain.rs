@@ -20,6 +20,7 @@ use crate::admin::AdminState;
 use crate::admin::error::Problem;
 use crate::admin::query::Fields;
 use crate::routing::decide::{self, Explanation};
+use crate::routing::path::{self, EncodedSlash};
 use crate::routing::table::Head;
 use crate::routing::{pin, standing};
 
@@ -65,6 +66,13 @@ impl Asked {
         let (path, query) = match path.split_once('?') {
             Some((path, query)) => (path.to_owned(), Some(query.to_owned())),
             None => (path, None),
+        };
+        let path = match path::normalise(&path, EncodedSlash::Keep) {
+            Ok(normal) => normal.into_owned(),
+            Err(error) => {
+                fields.refuse("path", error.to_string());
+                path
+            }
         };
         let mut headers = HeaderMap::new();
         let host: Option<HostName> = fields.parsed("host", "a host");

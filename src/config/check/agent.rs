@@ -4,6 +4,7 @@
 //! be asked about all the others: the result is then only good for finding more errors.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use crate::routing::spec::{
 };
 
 const MAX_VERSIONS: usize = 1_000;
+const BODY_BYTES: RangeInclusive<u64> = 0..=1 << 40;
 
 /// An agent, and the share of its deployment that the routing table is asked about.
 pub(super) struct Checked {
@@ -219,8 +221,8 @@ fn regular_expression(text: &str) -> Result<regex::Regex, (&'static str, String)
 fn routes(agent: &AgentId, given: Option<Vec<file::Route>>, scope: &mut Scope<'_, '_>) -> Vec<RouteSpec> {
     let (count, positions) = scope.positions("match");
     let count = if scope.is_damaged("match") { count.max(1) } else { count };
-    // In place of a route that is not understood: one that cannot clash with any other.
-    let nowhere = |position| RouteSpec { path_prefix: Some(format!("/./{agent}/{position}")), ..RouteSpec::default() };
+    // In place of a route that is not understood: one that clashes with no other.
+    let nowhere = |position| RouteSpec { path_prefix: Some(format!("/~~/{agent}/{position}")), ..RouteSpec::default() };
     let mut routes: Vec<RouteSpec> = (0..count).map(nowhere).collect();
     for (position, route) in positions.into_iter().zip(given.into_iter().flatten()) {
         let path = format!("match[{position}]");
@@ -233,17 +235,19 @@ fn routes(agent: &AgentId, given: Option<Vec<file::Route>>, scope: &mut Scope<'_
             scope.error(&path, format!("the route is empty; {keys}"));
             continue;
         }
-        routes[position] = one_route(route);
+        routes[position] = one_route(route, &path, scope);
     }
     routes
 }
 
-fn one_route(given: file::Route) -> RouteSpec {
+fn one_route(given: file::Route, path: &str, scope: &mut Scope<'_, '_>) -> RouteSpec {
     let headers = given.headers.map_or_else(Vec::new, |headers| headers.0);
     let mut headers: Vec<_> = headers.into_iter().map(|(name, Text(value))| (name, value)).collect();
     headers.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
     let host = given.host.map(|Text(host)| host.to_ascii_lowercase());
-    RouteSpec { host, path_prefix: given.path_prefix.map(|Text(path)| path), headers }
+    let body = given.max_request_body;
+    let body = body.map(|size| scope.bytes(&format!("{path}.max_request_body"), Some(size), 0, BODY_BYTES));
+    RouteSpec { host, path_prefix: given.path_prefix.map(|Text(path)| path), headers, max_request_body_bytes: body }
 }
 
 fn bucketing(given: file::Bucketing, scope: &mut Scope<'_, '_>) -> BucketingSpec {
@@ -285,12 +289,15 @@ fn exchange(
     const DAY: Duration = Duration::from_secs(86_400);
     const MINUTE: Duration = Duration::from_secs(60);
     let default = ExchangeSpec::default();
-    let response = given.response.map(|given| scope.duration("timeouts.response", Some(given), DAY, MS..=DAY));
+    let mut limit = |key: &str, given: Option<_>| given.map(|given| scope.duration(key, Some(given), DAY, MS..=DAY));
+    let response = limit("timeouts.response", given.response);
+    let request_timeout = limit("timeouts.request", given.request);
     ExchangeSpec {
         protocol: protocol.unwrap_or(default.protocol),
         host: host.map_or(default.host, |Text(host)| host),
         connect_timeout: scope.duration("timeouts.connect", given.connect, default.connect_timeout, MS..=5 * MINUTE),
         response_timeout: response,
+        request_timeout,
         idle_timeout: scope.duration("timeouts.idle", given.idle, default.idle_timeout, 100 * MS..=DAY),
         pool_idle: scope.duration(
             "timeouts.pool_idle",
@@ -302,7 +309,7 @@ fn exchange(
             "max_request_body",
             max_request_body,
             default.max_request_body_bytes,
-            0..=1 << 40,
+            BODY_BYTES,
         ),
     }
 }

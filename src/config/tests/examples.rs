@@ -1,6 +1,7 @@
 //! Every file of config/ loads, and says what its comments say.
 
 use super::*;
+use crate::routing::path::EncodedSlash;
 use crate::routing::spec::Protocol;
 
 fn example(name: &str) -> Config {
@@ -20,6 +21,7 @@ fn each_is_known_here() {
         "gated.yaml",
         "grpc.yaml",
         "launchdarkly.yaml",
+        "limits.yaml",
         "many-agents.yaml",
         "quickstart.yaml",
         "segments.yaml",
@@ -50,6 +52,20 @@ fn canary() {
     assert_eq!(deployment.guards.len(), 3);
     let margin = GuardTest::WorseThanStable { margin: 0.01, slower_than: None, cap: None, confidence: 0.999 };
     assert_eq!(deployment.guards[2].test, margin);
+}
+
+#[test]
+fn limits() {
+    let config = example("limits.yaml");
+    assert_eq!((config.limits.connections_per_address, config.limits.stream_resets), (Some(200), 200));
+    assert!(
+        config.trusted_proxies.contain([10, 1, 2, 3].into()) && !config.trusted_proxies.contain([11, 1, 2, 3].into())
+    );
+    assert_eq!(config.paths.slashes, EncodedSlash::Keep);
+    let spec = &config.agents[0].spec;
+    let bodies: Vec<_> = spec.routes.iter().map(|route| route.max_request_body_bytes).collect();
+    assert_eq!(bodies, [Some(1 << 20), Some(256 << 20)]);
+    assert_eq!(spec.exchange.request_timeout, Some(Duration::from_secs(120)));
 }
 
 #[test]

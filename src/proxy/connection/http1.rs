@@ -56,6 +56,8 @@ pub(super) async fn run(opened: Opened, client: Rc<Client>, timer: Pin<&mut Slee
         partial: Vec::new(),
         in_head: true,
         told_to_stop: false,
+        requests: 0,
+        max_requests: options.requests_per_connection,
         output: Vec::new(),
     };
     let end = loop {
@@ -89,6 +91,9 @@ struct Http1<'a> {
     /// Some of a head has been read, or is owed.
     in_head: bool,
     told_to_stop: bool,
+    /// Served on this connection.
+    requests: usize,
+    max_requests: usize,
     output: Vec<u8>,
 }
 
@@ -218,6 +223,7 @@ impl Http1<'_> {
     /// Serves one request and writes its answer; an error ends the connection.
     async fn exchange(&mut self, head: RequestHead) -> Result<(), End> {
         self.in_head = false;
+        self.requests += 1;
         let RequestHead { parts, framing, keep_alive, expects_continue, .. } = head;
         let mut asked = Asked {
             head_only: parts.method == Method::HEAD,
@@ -258,7 +264,12 @@ impl Http1<'_> {
 
     /// Whether the client is to come back over another connection, to whoever listens then.
     fn is_last(&self) -> bool {
-        self.conn.stopping.get() || self.conn.worker.shared.is_leaving()
+        let client = &self.conn;
+        client.stopping.get() || client.close_after.get() || client.worker.shared.is_leaving() || self.is_worn()
+    }
+
+    fn is_worn(&self) -> bool {
+        self.requests >= self.max_requests
     }
 
     /// After a switch there are no messages any more. A stop does not touch it: its deadline does.

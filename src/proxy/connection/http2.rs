@@ -8,9 +8,13 @@
 //!
 //! Bounds, per connection: `streams_per_connection` streams, of which more are refused; [`CONNECTION_WINDOW`] bytes
 //! of request bodies that no endpoint has taken, [`STREAM_WINDOW`] of any one; [`SEND_BYTES`] and a frame of each
-//! response that the client has not taken; a head of `head_bytes`. A connection is closed on a client that resets
-//! [`RESETS_AT_ONCE`] streams before we could look at them, that has had to be refused [`ERRORS`] streams, or that
-//! has not answered a ping for [`PING_PATIENCE`].
+//! response that the client has not taken; a head of `head_bytes` and of as many frames as that fills, and five at
+//! least. A connection is closed on a client that resets [`RESETS_AT_ONCE`] streams before we could look at them,
+//! that has had to be refused `stream_errors` streams, that floods us with [`frames`], whose head is not whole within
+//! `head_timeout`, or that has not answered a ping for [`PING_PATIENCE`]. After `requests_per_connection` it is told
+//! to open another.
+
+mod frames;
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -28,6 +32,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Sleep;
 
+pub use frames::Floods;
+use frames::{Frames, Watched};
+
 use super::{Client, ClientConn, Opened, Task};
 use crate::proxy::client_body::ClientBody;
 use crate::proxy::serve::serve;
@@ -38,8 +45,6 @@ const STREAM_WINDOW: u32 = 128 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 const SEND_BYTES: usize = 64 << 10;
 const RESETS_AT_ONCE: usize = 32;
-/// Too many streams at once, mostly: a client may have sent them before it could know the limit.
-const ERRORS: usize = 1024;
 /// How long a client is left in peace, and how long it has to answer; both at most the keep-alive time-out.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_PATIENCE: Duration = Duration::from_secs(20);
@@ -58,7 +63,7 @@ pub(super) async fn run(opened: Opened, client: Rc<Client>, mut timer: Pin<&mut 
             async move { Ok::<_, Infallible>(exchange.await) }
         })
     };
-    let io = TokioIo::new(opened);
+    let io = TokioIo::new(Watched::new(opened, streams.frames.clone()));
     let mut http = pin!(builder(&options, streams.clone()).serve_connection(io, service));
     let mut told_to_leave = false;
     poll_fn(|cx| {
@@ -80,10 +85,14 @@ pub(super) async fn run(opened: Opened, client: Rc<Client>, mut timer: Pin<&mut 
         if http.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
+        streams.await_head();
         streams.rearm(timer.as_mut(), cx);
         Poll::Pending
     })
-    .await
+    .await;
+    if streams.frames.borrow().is_flood() {
+        add(&streams.client.worker.counters().client_floods);
+    }
 }
 
 fn builder(options: &ProxyOptions, streams: Rc<Streams>) -> Builder<OnWorker> {
@@ -97,7 +106,7 @@ fn builder(options: &ProxyOptions, streams: Rc<Streams>) -> Builder<OnWorker> {
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BYTES)
         .max_pending_accept_reset_streams(RESETS_AT_ONCE)
-        .max_local_error_reset_streams(ERRORS)
+        .max_local_error_reset_streams(options.stream_errors)
         .keep_alive_interval(patient(PING_EVERY))
         .keep_alive_timeout(patient(PING_PATIENCE));
     builder
@@ -118,6 +127,10 @@ struct Streams {
     next_look: Cell<Instant>,
     /// No more streams are taken.
     leaving: Cell<bool>,
+    frames: Rc<RefCell<Frames>>,
+    head_patience: Duration,
+    /// How many more requests are taken.
+    requests_left: Cell<usize>,
 }
 
 struct Stream {
@@ -137,6 +150,9 @@ impl Streams {
             idle_patience: Cell::new(options.keep_alive_timeout),
             next_look: Cell::new(now + options.keep_alive_timeout),
             leaving: Cell::new(false),
+            frames: Rc::new(RefCell::new(Frames::new(options.http2_floods))),
+            head_patience: options.head_timeout,
+            requests_left: Cell::new(options.requests_per_connection),
         })
     }
 
@@ -145,7 +161,23 @@ impl Streams {
         let options = &self.client.worker.snapshot().options;
         let conn = ClientConn::new(self.client.clone(), true, Instant::now() + options.head_timeout, options);
         *self.begun.borrow_mut() = Some(conn.clone());
+        self.requests_left.set(self.requests_left.get().saturating_sub(1));
+        if self.requests_left.get() == 0 {
+            self.leave();
+            self.client.task.wake();
+        }
         conn
+    }
+
+    /// When a head that has begun must be whole.
+    fn head_due(&self) -> Option<Instant> {
+        self.frames.borrow().unfinished_since().map(|since| since + self.head_patience)
+    }
+
+    fn await_head(&self) {
+        if let Some(due) = self.head_due() {
+            self.look_by(due);
+        }
     }
 
     /// Lists the exchange begun last, and says where.
@@ -194,6 +226,13 @@ impl Streams {
     /// Wakes the streams whose time is over; answers whether the connection's own is, too.
     fn look(&self, now: Instant) -> bool {
         let mut next = now + self.idle_patience.get().max(GOODBYE);
+        match self.head_due() {
+            Some(due) if due <= now => {
+                self.client.worker.counters().error(ErrorCode::HeadTimeout);
+                return true;
+            }
+            due => next = due.map_or(next, |due| due.min(next)),
+        }
         for stream in self.live.borrow().iter().flatten() {
             if stream.conn.look(now) {
                 stream.task.wake();
@@ -206,7 +245,7 @@ impl Streams {
             return false;
         }
         if self.idle_until() > now {
-            self.next_look.set(self.idle_until());
+            self.next_look.set(self.idle_until().min(next));
             return false;
         }
         // First it is told; then it is over.

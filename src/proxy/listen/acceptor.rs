@@ -13,12 +13,16 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{BACKLOG, Bound, Command, Serves, SharedSocket};
+use super::{Bound, Command, Serves, SharedSocket};
+use crate::descriptors;
 use crate::proxy::worker::{Accepted, Inbox, Place, Shared};
 use crate::telemetry::counters::add;
 
 /// After an accept error such as EMFILE: descriptors may come free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// So many that are in the kernel's queue when a listener closes are taken still.
+const MAX_WAITING: usize = 4096;
 
 /// Where accepted connections go.
 #[derive(Clone)]
@@ -39,6 +43,11 @@ struct Listening {
 impl Listening {
     fn start(bound: Bound, way: Way) -> Option<(SocketAddr, Self)> {
         let Bound { listener, configured, address, serves } = bound;
+        // Again, for a socket that listens already takes a new length too.
+        let backlog = way.shared.options.load().accept_backlog;
+        if let Err(error) = SockRef::from(&listener).listen(backlog) {
+            tracing::warn!(%error, %address, backlog, "could not set the length of the accept queue");
+        }
         let listener = TcpListener::from_std(listener)
             .inspect_err(|error| tracing::error!(%error, %address, "could not watch a listener"))
             .ok()?;
@@ -90,11 +99,13 @@ async fn accept(
     way: Way,
     mut stop: oneshot::Receiver<()>,
 ) {
+    let mut is_crowded = false;
     loop {
         let accepted = tokio::select! {
             _ = &mut stop => break,
-            accepted = next(&listener, &way.shared) => accepted,
+            accepted = next(&listener, &way.shared, is_crowded) => accepted,
         };
+        is_crowded = accepted.as_ref().is_ok_and(|(stream, _)| descriptors::is_reserved(stream));
         match accepted {
             // Out of this runtime, into the worker's. A socket that fails here is one that the client has left.
             Ok((stream, peer)) => {
@@ -111,8 +122,8 @@ async fn accept(
     }
     // To whom the kernel has said that they are connected they are: closing the socket would break them. For whom there
     // is no room they stay in the queue, which the process that has taken over shares.
-    for _ in 0..BACKLOG {
-        if !way.shared.has_room() {
+    for _ in 0..MAX_WAITING {
+        if !way.shared.has_room() || !descriptors::has_room(&listener) {
             return;
         }
         let Some((stream, peer)) = take_waiting(&listener) else { return };
@@ -120,15 +131,22 @@ async fn accept(
     }
 }
 
-async fn next(listener: &TcpListener, shared: &Shared) -> io::Result<(TcpStream, SocketAddr)> {
+/// `is_crowded`: the last one has got a descriptor that is not for clients.
+async fn next(listener: &TcpListener, shared: &Shared, is_crowded: bool) -> io::Result<(TcpStream, SocketAddr)> {
     loop {
         // Registered before the look, so that no place that comes free meanwhile is missed.
         let room = shared.room.notified();
-        if shared.has_room() {
+        let has_room = shared.has_room();
+        if has_room && (!is_crowded || descriptors::has_room(&listener)) {
             return listener.accept().await;
         }
         add(&shared.counters[0].client_held);
-        room.await;
+        if has_room {
+            // Descriptors come free in many ways, and nobody tells.
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        } else {
+            room.await;
+        }
     }
 }
 
@@ -152,8 +170,10 @@ impl Way {
             return;
         }
         let Some(inbox) = inboxes.iter().min_by_key(|inbox| inbox.load.load(Ordering::Relaxed)) else { return };
+        let Some(place) = Place::take(shared, &inbox.load, peer.ip()) else {
+            return add(&shared.counters[0].client_refused);
+        };
         add(&shared.counters[0].client_accepted);
-        let place = Place::take(shared, &inbox.load);
         let accepted = Accepted { stream, peer, environment: serves.environment.clone(), http2: serves.http2 };
         // A worker that has gone (a panic outside a connection) drops the connection: the client sees a close.
         let _ = inbox.sender.send((accepted, place)).await;

@@ -25,7 +25,7 @@ use super::super::decode::{self, Framing, HEAD_BYTES, Malformed, Piece, Response
 use super::super::encode::RequestHead;
 use super::super::io::UpstreamStream;
 use super::super::sending::{SendError, Sending};
-use super::{Broken, Head, OnInterim};
+use super::{Broken, Head, MAX_INTERIM, OnInterim, TOO_MANY_INTERIM};
 
 /// What a worker reads into, one connection after the other.
 pub struct Scratch(RefCell<Box<[u8]>>);
@@ -67,6 +67,8 @@ enum Reading {
         unchecked: Option<bool>,
         to_head: bool,
         partial: Vec<u8>,
+        /// Interim answers so far.
+        interim: usize,
     },
     Body(Framing),
     Ended,
@@ -89,7 +91,8 @@ impl Http1 {
     /// Makes a request ready to be sent. With `probe`, a reused connection asks the kernel first whether it lives.
     pub fn begin(&mut self, head: &RequestHead<'_>, has_body: bool, to_head: bool, probe: bool) {
         self.sending.begin(head, has_body);
-        self.reading = Reading::Head { unchecked: self.reused.then_some(probe), to_head, partial: Vec::new() };
+        let unchecked = self.reused.then_some(probe);
+        self.reading = Reading::Head { unchecked, to_head, partial: Vec::new(), interim: 0 };
     }
 
     /// Sends, and reads up to the final head.
@@ -118,20 +121,27 @@ impl Http1 {
                 return Poll::Pending;
             }
             let mut scratch = scratch.0.borrow_mut();
-            let Reading::Head { to_head, partial, .. } = &mut self.reading else { return Poll::Pending };
+            let Reading::Head { to_head, partial, interim: count, .. } = &mut self.reading else {
+                return Poll::Pending;
+            };
             let cut_short = if partial.is_empty() { Broken::Closed } else { Broken::CutShort };
             let received = match ready!(self.stream.poll_fill(cx, &mut scratch)) {
                 Ok(0) | Err(_) => return Poll::Ready(Err(cut_short)),
                 Ok(received) => &scratch[..received],
             };
             let mut tell = |head: &ResponseHead| {
+                *count += 1;
                 if head.status == StatusCode::CONTINUE {
                     body.go_on();
                 } else {
                     interim(head.status, &head.headers);
                 }
             };
-            if let Some((head, rest)) = take_head(partial, received, *to_head, &mut tell)? {
+            let taken = take_head(partial, received, *to_head, &mut tell)?;
+            if *count > MAX_INTERIM {
+                return Poll::Ready(Err(TOO_MANY_INTERIM.into()));
+            }
+            if let Some((head, rest)) = taken {
                 self.input = rest;
                 return Poll::Ready(Ok(self.take_framing(head)));
             }

@@ -17,7 +17,7 @@ use super::super::decode::Malformed;
 use super::super::encode::RequestHead;
 use super::super::headers::strip_hop_by_hop;
 use super::connection::{Place, STREAM_WINDOW};
-use super::{Broken, Head, OnInterim};
+use super::{Broken, Head, MAX_INTERIM, OnInterim, TOO_MANY_INTERIM};
 
 pub struct Http2 {
     unsent: Option<Request<()>>,
@@ -30,6 +30,8 @@ pub struct Http2 {
     to_head: bool,
     /// Announced, and not yet received.
     left: Option<u64>,
+    /// Interim answers so far.
+    interim: usize,
     place: Place,
 }
 
@@ -51,11 +53,11 @@ struct Refused;
 impl Http2 {
     pub fn new(place: Place) -> Self {
         let reading = Reading::Ended;
-        Self { unsent: None, reading, upload: None, has_body: false, to_head: false, left: None, place }
+        Self { unsent: None, reading, upload: None, has_body: false, to_head: false, left: None, interim: 0, place }
     }
 
     pub fn begin(&mut self, head: &RequestHead<'_>, has_body: bool, to_head: bool) {
-        (self.has_body, self.to_head) = (has_body, to_head);
+        (self.has_body, self.to_head, self.interim) = (has_body, to_head, 0);
         self.unsent = Some(head.to_http2());
     }
 
@@ -74,12 +76,19 @@ impl Http2 {
             self.send(cx, body)?;
             let Reading::Head(response) = &mut self.reading else { return Poll::Pending };
             match response.poll_informational(cx) {
+                Poll::Ready(Some(Ok(_))) if self.interim == MAX_INTERIM => {
+                    return Poll::Ready(Err(TOO_MANY_INTERIM.into()));
+                }
                 Poll::Ready(Some(Ok(head))) => match head.status() {
-                    StatusCode::CONTINUE => body.go_on(),
+                    StatusCode::CONTINUE => {
+                        self.interim += 1;
+                        body.go_on();
+                    }
                     StatusCode::SWITCHING_PROTOCOLS => {
                         return Poll::Ready(Err(Malformed("HTTP/2 knows no switch of protocols").into()));
                     }
                     status => {
+                        self.interim += 1;
                         let mut headers = head.into_parts().0.headers;
                         strip_hop_by_hop(&mut headers);
                         interim(status, &headers);

@@ -6,6 +6,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::{DEPTH_MAX, HEADER_SETS_MAX, HEADERS_MAX, HOST_BYTES_MAX, HeaderSet, Hosts, Matcher, Paths, Route};
 use crate::routing::ids::EnvironmentId;
+use crate::routing::path::{self, EncodedSlash};
 use crate::routing::spec::RouteSpec;
 
 /// The most clashes that are looked for: enough to see what is wrong.
@@ -76,6 +77,11 @@ fn check_prefix(prefix: &str) -> Result<(), String> {
     }
     if prefix.contains(['?', '#', '*']) || prefix.contains(char::is_whitespace) {
         return wrong("a plain path, which takes all that is below it".to_owned());
+    }
+    match path::normalise(prefix, EncodedSlash::Keep) {
+        Ok(normal) if normal == prefix => {}
+        Ok(normal) => return wrong(format!("the normal form, in which paths are compared: `{normal}`")),
+        Err(error) => return wrong(format!("a path that a request can have, but {error}")),
     }
     if depth(without_slash(prefix)) > DEPTH_MAX {
         return wrong(format!("at most {DEPTH_MAX} segments"));
@@ -184,15 +190,15 @@ impl Paths {
         let sets = drafts.into_iter().map(|draft| HeaderSet {
             below_only: draft.below_only,
             names: draft.names.into_iter().cloned().collect(),
-            routes: draft.routes.into_iter().map(|(values, place)| route(&values, place.agent)).collect(),
+            routes: draft.routes.into_iter().map(|(values, place)| route(&values, place)).collect(),
         });
         self.prefixes.insert(prefix.into(), sets.collect());
         self.depth_max = self.depth_max.max(depth(prefix));
     }
 }
 
-fn route(values: &[&str], agent: usize) -> Route {
-    Route { values: values.iter().map(|value| Box::from(*value)).collect(), agent }
+fn route(values: &[&str], place: Place) -> Route {
+    Route { values: values.iter().map(|value| Box::from(*value)).collect(), place }
 }
 
 /// All clashes of one host and prefix, up to the bound.

@@ -10,7 +10,7 @@ fn route(text: &str) -> RouteSpec {
     let (host, path_prefix) = (part(), part());
     let headers = parts.map(|part| part.split_once('=').expect("name=value"));
     let headers = headers.map(|(name, value)| (name.parse().expect("a name"), value.to_owned())).collect();
-    RouteSpec { host, path_prefix, headers }
+    RouteSpec { host, path_prefix, headers, max_request_body_bytes: None }
 }
 
 fn production() -> EnvironmentId {
@@ -36,7 +36,7 @@ fn find(matcher: &Matcher, environment: &EnvironmentId, request: &str) -> Option
     }
     let client = [127, 0, 0, 1].into();
     let head = Head { method: &Method::GET, host, path, query: None, headers: &headers, client, json: None, nonce: 0 };
-    matcher.find(environment, &head)
+    matcher.find(environment, &head).map(|place| place.agent)
 }
 
 #[track_caller]
@@ -266,7 +266,7 @@ proptest! {
         }
         let client = [127, 0, 0, 1].into();
         let head = Head { method: &Method::GET, host, path, query: None, headers: &headers, client, json: None, nonce: 0 };
-        let found = matcher.expect("no clash").find(&environment, &head);
+        let found = matcher.expect("no clash").find(&environment, &head).map(|place| place.agent);
         prop_assert_eq!(found, by_definition(&kept, host, path, &headers));
     }
 }

@@ -34,7 +34,7 @@ pub(super) struct InstanceCollector {
     errors: Family,
     open: Family,
     access: Family,
-    plain: [(Family, Count); 7],
+    plain: Vec<(Family, Count)>,
 }
 
 /// Picks one of the plain counts of a worker.
@@ -144,9 +144,9 @@ impl InstanceCollector {
     }
 }
 
-fn plain() -> [(Family, Count); 7] {
+fn plain() -> Vec<(Family, Count)> {
     let counter = |name, help| Family::counter(name, help, &[]);
-    [
+    vec![
         (counter("pointsman_client_connections_accepted_total", "Client connections accepted and served."), |worker| {
             &worker.client_accepted
         }),
@@ -157,9 +157,23 @@ fn plain() -> [(Family, Count); 7] {
         (
             counter(
                 "pointsman_client_connections_held_total",
-                "Times that new clients were held back, at limits.connections.",
+                "Times that new clients were held back, at limits.connections or for want of descriptors.",
             ),
             |worker| &worker.client_held,
+        ),
+        (
+            counter(
+                "pointsman_client_connections_refused_total",
+                "Client connections closed at once, at limits.connections_per_address.",
+            ),
+            |worker| &worker.client_refused,
+        ),
+        (
+            counter(
+                "pointsman_client_floods_total",
+                "HTTP/2 client connections ended at limits.stream_resets or limits.control_frames.",
+            ),
+            |worker| &worker.client_floods,
         ),
         (counter("pointsman_upstream_connections_opened_total", "Connections made to endpoints."), |worker| {
             &worker.upstream_opened

@@ -16,6 +16,7 @@ use super::head::{self, Limits};
 use crate::fuzz::{Target, pieces, run};
 use crate::proxy::fuzz::{Sloppy, WORDS, read_body};
 use crate::proxy::read::{normalise_target, unknown_coding};
+use crate::routing::path::PathPolicy;
 
 const LIMITS: Limits = Limits { bytes: 16 << 10, fields: 50 };
 
@@ -34,7 +35,7 @@ fn ours(input: &[u8]) -> Vec<(Seen, usize, usize)> {
     while let Ok(Some(head)) = head::read(&input[at..], LIMITS) {
         let (mut parts, mut framing) = (head.parts, head.framing);
         let (method, target) = (parts.method.to_string(), parts.uri.to_string());
-        if unknown_coding(&parts).is_some() || normalise_target(&mut parts).is_err() {
+        if unknown_coding(&parts).is_some() || normalise_target(&mut parts, PathPolicy::default()).is_err() {
             break;
         }
         let rest = &input[at + head.length..];
@@ -67,6 +68,17 @@ fn request_heads_fuzz() {
             assert_eq!(ours, theirs, "hyper reads request {number} otherwise");
         }
     });
+}
+
+/// What is held of each input above is of something.
+#[test]
+fn all_requests_of_a_connection_are_held_against_each_other() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let input = include_bytes!("../../../../tests/corpus/request_heads/pipelined");
+    let ours: Vec<_> = ours(input).into_iter().map(|(request, ..)| request).collect();
+    let bodies: Vec<_> = ours.iter().map(|request| request.body.escape_ascii().to_string()).collect();
+    assert_eq!(bodies, ["abc", "xyz", ""]);
+    assert_eq!(runtime.block_on(hyper_s(input)), ours);
 }
 
 fn whole_heads_only(input: &[u8]) {

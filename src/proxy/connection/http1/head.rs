@@ -88,6 +88,9 @@ fn take(head: &httparse::Request<'_, '_>, bytes: &[u8], length: usize) -> Result
     let (Some(method), Some(target), Some(version)) = (head.method, head.path, head.version) else {
         return Err(INVALID);
     };
+    if target.contains('#') {
+        return Err(bad("the request target has a fragment"));
+    }
     let mut fields = Fields { headers: HeaderMap::with_capacity(head.headers.len()), ..Fields::default() };
     for field in head.headers.iter() {
         fields.take(field.name, field.value, slice(field.value))?;
@@ -248,6 +251,7 @@ mod tests {
         }
         assert!(fault("POST / HTTP/1.0\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n").contains("HTTP/1.0"));
         assert!(fault("GET / HTTP/1.1\nhost: x\n\n").contains("CR LF"));
+        assert!(fault("GET /a#b HTTP/1.1\r\nhost: x\r\n\r\n").contains("fragment"));
         for line in ["GET / HTTP/2.0", "GET  / HTTP/1.1", "GET /\u{1} HTTP/1.1", "G(T / HTTP/1.1", "GET HTTP/1.1"] {
             assert!(fault(&format!("{line}\r\nhost: x\r\n\r\n")).contains("valid"), "{line}");
         }
