@@ -30,6 +30,8 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod descriptors;
+#[cfg(test)]
+mod fuzz;
 pub mod judge;
 pub mod proxy;
 pub mod random;

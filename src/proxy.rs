@@ -29,6 +29,8 @@ mod conversation;
 mod decode;
 mod encode;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod grpc;
 mod headers;
 mod interim;

@@ -9,6 +9,8 @@ pub mod conversation;
 pub mod decide;
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod fuzz;
 pub mod ids;
 pub mod key;
 pub mod layout;

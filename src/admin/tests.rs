@@ -3,6 +3,7 @@
 mod audit;
 mod commands;
 mod events;
+mod fuzz;
 mod idempotency;
 mod migrations;
 mod openapi;

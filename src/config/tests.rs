@@ -18,6 +18,7 @@ use crate::routing::spec::{
 use crate::telemetry::stats::Usage;
 
 mod examples;
+mod fuzz;
 mod golden;
 mod meaning;
 

@@ -27,6 +27,8 @@ mod answer;
 mod corpus;
 mod dialect;
 mod document;
+#[cfg(test)]
+mod fuzz;
 mod json;
 mod lines;
 mod memo;

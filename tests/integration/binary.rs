@@ -1,6 +1,7 @@
 //! The real binary, for what only it shows: exit codes, output, signals, memory.
 
 mod breach;
+mod chaos;
 mod commands;
 mod completions;
 mod conversations;

@@ -8,6 +8,8 @@
 //! is held up to `limits.head_bytes`.
 
 mod answer;
+#[cfg(test)]
+mod fuzz;
 mod head;
 mod wire;
 
