@@ -52,6 +52,7 @@ impl Request {
             query: self.query.as_deref(),
             headers: &self.headers,
             client: [192, 0, 2, 7].into(),
+            certificate: None,
             json: self.json.as_ref(),
             nonce: 7,
         }

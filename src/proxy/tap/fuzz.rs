@@ -8,6 +8,7 @@ use std::io::Write;
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 use http::HeaderValue;
+use http::header::CONTENT_TYPE;
 
 use super::*;
 use crate::fuzz::{Target, pieces, run};
