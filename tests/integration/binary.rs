@@ -8,7 +8,7 @@ mod ctl;
 mod drain;
 mod durability;
 mod overrides;
-mod process;
+pub mod process;
 mod run;
 mod signals;
 mod takeover;

@@ -17,5 +17,6 @@ mod reload;
 mod rollback;
 mod store;
 mod streams;
+mod tls;
 mod tunnel;
 mod upstream_http2;

@@ -21,6 +21,7 @@ use crate::routing::ids::{AgentId, EnvironmentId};
 use crate::routing::spec::RouteSpec;
 use crate::routing::standing::Known;
 use crate::telemetry::stats::StatsRegistry;
+use crate::tls::reload::Cells;
 
 /// A port with `support-bot` (deploying 1.5.0, with conversations) in production, and `twin` in production and staging.
 pub struct Port {
