@@ -9,6 +9,9 @@ use x509_parser::x509::{AttributeTypeAndValue, RelativeDistinguishedName};
 /// More names of one certificate are not looked at.
 const NAMES_MAX: usize = 1_000;
 
+/// A holder of a longer name is not known to us.
+const SUBJECT_BYTES: usize = 2 << 10;
+
 /// Of a field that the agent gets with every request.
 pub const ELEMENT_BYTES: usize = 4 << 10;
 
@@ -40,7 +43,11 @@ impl Certificate {
         // Before 1970 it is over in any case.
         let seconds = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
         let not_after = UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).unwrap_or(UNIX_EPOCH);
-        Ok(Self { subject: subject(&parsed), uris, dns, not_after })
+        let subject = subject(&parsed);
+        if subject.len() > SUBJECT_BYTES {
+            return Err(format!("its subject has more than {SUBJECT_BYTES} bytes"));
+        }
+        Ok(Self { subject, uris, dns, not_after })
     }
 
     pub fn has_expired(&self, now: SystemTime) -> bool {
@@ -77,18 +84,18 @@ impl Holder {
     }
 
     /// The element of `x-forwarded-client-cert` for it, as Envoy writes that field: no more of its names than fit
-    /// into [`ELEMENT_BYTES`]. What is not printable ASCII in them is left out whole.
+    /// into [`ELEMENT_BYTES`], and none with characters that neither a URI nor a host has.
     pub fn element(&self) -> String {
         let mut element = format!("Hash={};Subject=\"{}\"", self.fingerprint, self.certificate.subject);
         let uris = self.certificate.uris.iter().map(|uri| ("URI", uri));
         let names = uris.chain(self.certificate.dns.iter().map(|name| ("DNS", name)));
-        for (kind, name) in names.filter(|(_, name)| name.bytes().all(|byte| byte.is_ascii_graphic())) {
+        let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
+        for (kind, name) in names.filter(|(_, name)| name.bytes().all(is_plain)) {
             if element.len() + name.len() > ELEMENT_BYTES {
                 break;
             }
-            let special = name.contains([',', ';', '=', '"', '\\']);
-            let name = if special { format!("\"{}\"", name.replace(['"', '\\'], "")) } else { name.clone() };
-            element.push_str(&format!(";{kind}={name}"));
+            let quote = if name.contains([',', ';', '=']) { "\"" } else { "" };
+            element.push_str(&format!(";{kind}={quote}{name}{quote}"));
         }
         element
     }
@@ -180,8 +187,8 @@ mod tests {
         assert_eq!(both, (Some("spiffe://a/b".into()), element.into()));
         assert_eq!(told(&["b.example", "a.example"]).0.as_deref(), Some("b.example"));
         assert_eq!(told(&[]), (None, "Hash=#;Subject=\"CN=a holder\"".into()));
-        let (_, forged) = told(&["URI:urn:a\";Subject=\"CN=root", "URI:urn:a\r\nb: c"]);
-        assert_eq!(forged, "Hash=#;Subject=\"CN=a holder\";URI=\"urn:a;Subject=CN=root\"");
+        let (_, forged) = told(&["URI:urn:a\";Subject=\"CN=root", "URI:urn:a\r\nb: c", "URI:urn:a;DNS=b,By=c"]);
+        assert_eq!(forged, "Hash=#;Subject=\"CN=a holder\";URI=\"urn:a;DNS=b,By=c\"");
         let many: Vec<String> = (0..500).map(|index| format!("{index}.example")).collect();
         let (_, long) = told(&many.iter().map(String::as_str).collect::<Vec<_>>());
         assert!((4_000..4_200).contains(&long.len()), "{}", long.len());
