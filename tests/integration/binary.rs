@@ -10,6 +10,7 @@ mod durability;
 mod overrides;
 mod process;
 mod run;
+mod secrets;
 mod signals;
 mod takeover;
 mod tokens;
