@@ -11,6 +11,7 @@ mod deployment;
 mod event;
 mod migration;
 mod points;
+mod rates;
 mod table;
 mod token;
 
@@ -28,6 +29,7 @@ pub use deployment::{DeploymentStatus, Verdicts};
 pub use event::{EventView, MissedView};
 pub use migration::{MigrationBody, MigrationDone, MigrationView};
 pub use points::RollbackPointView;
+pub use rates::RateLimitView;
 pub use table::{AgentSummary, AgentView, TableAgent, TableView};
 pub use token::TokenView;
 

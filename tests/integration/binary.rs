@@ -12,6 +12,7 @@ mod durability;
 mod overrides;
 pub mod process;
 mod run;
+mod secrets;
 mod signals;
 mod slow;
 mod takeover;

@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::harness::{App, Endpoint, Message, PORTS, Wire, eventually, ok};
 use crate::http2::client::{Http2, client, get};
@@ -23,7 +23,7 @@ fn exactly_the_burst_passes_however_many_ask_at_once() {
     let endpoint = Endpoint::saying("x");
     let limit = "    rate_limits: [{ name: all, requests_per_minute: 1, request_burst: 300 }]\n";
     let app = App::before_with(&endpoint, limit);
-    let passed = AtomicUsize::new(0);
+    let (passed, start) = (AtomicUsize::new(0), Instant::now());
     let count = |status: u16| match status {
         200 => {
             passed.fetch_add(1, Ordering::SeqCst);
@@ -53,13 +53,15 @@ fn exactly_the_burst_passes_however_many_ask_at_once() {
             });
         });
     });
-    assert_eq!(passed.load(Ordering::SeqCst), 300);
-    let refused = (HTTP1 * 50 + 200 - 300) as f64;
+    let passed = passed.load(Ordering::SeqCst);
+    // One more has come back for each whole minute, should the machine be that slow.
+    assert_eq!(passed.clamp(300, 300 + start.elapsed().as_secs() as usize / 60), passed);
+    let refused = (HTTP1 * 50 + 200 - passed) as f64;
     let limited = r#"pointsman_rate_limited_total{environment="production",agent="bot",limit="all",kind="requests"}"#;
     assert_eq!(app.metric(limited), refused);
     assert_eq!(app.metric("pointsman_proxy_errors_total{code=\"rate_limited\"}"), refused);
     // No version hears of what is refused.
-    assert_eq!(app.metric("pointsman_requests_total"), 300.0);
+    eventually("those that passed are counted", || app.metric("pointsman_requests_total") == passed as f64);
 }
 
 #[test]
@@ -182,7 +184,7 @@ fn places_are_free_again_after_every_ending() {
         let status = wire.head().unwrap().status();
         (status == 200).then_some(wire)
     };
-    let mut free = |what: &str| {
+    let free = |what: &str| {
         let mut held = None;
         eventually(what, || {
             held = begin();
@@ -227,7 +229,6 @@ fn a_stream_that_is_reset_gives_its_place_back() {
             }
         }
     });
-    drop(go);
 }
 
 fn file(endpoint: &Endpoint, burst: usize, version: &str) -> String {
@@ -288,6 +289,11 @@ fn limits_of_the_environment_and_of_the_agent_hold_together() {
     assert_eq!([ask("/one"), ask("/two"), ask("/one")], [5, 3, 0]);
     assert_eq!(app.metric("pointsman_rate_limited_total{agent=\"one\",limit=\"own\"}"), 35.0);
     assert_eq!(app.metric("pointsman_rate_limited_total{agent=\"_all\",limit=\"all\"}"), 17.0);
+    let limits = &app.admin_get("/api/v1/agents/one").json()["rateLimits"];
+    let shown = [0, 1].map(|n| {
+        (limits[n]["name"].as_str(), limits[n]["ofEnvironment"].as_bool(), limits[n]["requestBurst"].as_u64())
+    });
+    assert_eq!(shown, [(Some("own"), Some(false), Some(5)), (Some("all"), Some(true), Some(8))]);
 }
 
 #[test]
@@ -303,5 +309,5 @@ fn a_body_that_comes_with_a_refused_request_is_no_next_request() {
     assert_eq!(client.ask(post).status(), 429);
     let mut next = Wire::connect(app.proxy);
     assert_eq!(next.get("/", "bob").text(), "GET / HTTP/1.1");
-    assert_eq!(app.metric("pointsman_requests_total"), 6.0);
+    eventually("those that passed are counted", || app.metric("pointsman_requests_total") == 6.0);
 }

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::conversation::DrainingView;
 use super::deployment::DeploymentStatus;
+use super::rates::RateLimitView;
 use super::{ActorView, percent, time};
 use crate::control::agent::Stable;
 use crate::control::view::DeploymentView;
@@ -28,6 +29,8 @@ pub struct AgentView {
     pub agent: TableAgent,
     /// Versions that get no more new traffic and still have something to do.
     pub draining: Vec<DrainingView>,
+    /// Its own in the order of the file, then those of its environment.
+    pub rate_limits: Vec<RateLimitView>,
     /// Who made the stable version so.
     pub stable_by: StableBy,
     /// Of the agent's state: what If-Match takes.
