@@ -52,7 +52,7 @@ fn serve(stats: &VersionStats, worker: usize, outcome: Outcome, status: u16, lat
 fn stream(stats: &VersionStats, worker: usize, outcome: Outcome, end: StreamEnd, priced: bool) {
     stats.started(worker);
     let time = Duration::from_millis(64);
-    stats.between_tokens(worker, time / 8);
+    stats.between_tokens(worker, time / 8, 1);
     let plain = Exchange::plain(outcome, StatusClass::Success, 10 * time, Some(time));
     let usage = Usage { input_tokens: Some(10), output_tokens: Some(40) };
     let cost_nanos = priced.then_some(250_000_000);
