@@ -96,8 +96,8 @@ class Sample:
 
 
 # What may not grow, and how much more than nothing the noise may be: (field, share, absolute).
-FLAT = [("resident_mib", 0.05, 4.0), ("descriptors", 0.05, 16), ("threads", 0.0, 0),
-        ("in_flight", 0.25, 16), ("connections", 0.25, 16), ("series", 0.02, 20)]
+FLAT = [("resident_mib", 0.05, 4.0), ("descriptors", 0.05, 16), ("threads", 0.0, 2),
+        ("in_flight", 0.25, 16), ("connections", 0.25, 16), ("series", 0.05, 40)]
 
 
 def trends(samples, warm_up):
