@@ -29,3 +29,25 @@ impl Networks {
         after.checked_sub(1).and_then(|at| self.0.get(at)).is_some_and(|network| network.contains(&client))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// The binary search finds what trying each block finds.
+        #[test]
+        fn networks_agree_with_trying_each(
+            blocks in prop::collection::vec((any::<u32>(), 0_u8..=32), 0..20), clients in prop::collection::vec(any::<u32>(), 20),
+        ) {
+            let texts: Vec<String> = blocks.iter().map(|(a, n)| format!("{}/{n}", std::net::Ipv4Addr::from(*a))).collect();
+            let each: Vec<IpNet> = texts.iter().map(|text| text.parse().expect("a block")).collect();
+            let networks = Networks::parse(&texts).expect("blocks");
+            for client in clients.iter().chain(blocks.iter().map(|(address, _)| address)) {
+                let client = IpAddr::from(client.to_be_bytes());
+                prop_assert_eq!(networks.contain(client), each.iter().any(|block| block.contains(&client)));
+            }
+        }
+    }
+}

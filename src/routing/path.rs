@@ -216,8 +216,7 @@ mod tests {
             let lower = normal.to_ascii_lowercase();
             prop_assert!(!lower.contains("%2e") && !lower.contains("%00"));
             prop_assert!(keep || (!lower.contains("%2f") && !lower.contains("%5c")));
-            prop_assert_eq!(normalise(&normal, slashes).as_deref(), Ok(&*normal));
-            prop_assert_eq!(matches!(normalise(&normal, slashes), Ok(Cow::Borrowed(_))), true);
+            prop_assert!(matches!(normalise(&normal, slashes), Ok(Cow::Borrowed(same)) if same == normal));
         }
     }
 }

@@ -13,6 +13,7 @@ mod overrides;
 mod process;
 mod run;
 mod signals;
+mod slow;
 mod takeover;
 mod tokens;
 

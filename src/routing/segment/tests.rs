@@ -1,6 +1,5 @@
 use super::*;
 use http::{HeaderMap, HeaderValue, Method};
-use proptest::prelude::*;
 
 fn condition(attribute: &str, test: Test) -> Condition {
     Condition { attribute: attribute.parse().expect(attribute), test }
@@ -185,20 +184,4 @@ fn every_fault_is_reported_with_its_place() {
             "any[0]: `10.0.0.0/33`: expected an address or a block such as `10.0.0.0/8` or `2001:db8::/32`",
         ]
     );
-}
-
-proptest! {
-    /// The binary search finds what trying each block finds.
-    #[test]
-    fn networks_agree_with_trying_each(
-        blocks in prop::collection::vec((any::<u32>(), 0_u8..=32), 0..20), clients in prop::collection::vec(any::<u32>(), 20),
-    ) {
-        let texts: Vec<String> = blocks.iter().map(|(a, n)| format!("{}/{n}", std::net::Ipv4Addr::from(*a))).collect();
-        let each: Vec<IpNet> = texts.iter().map(|text| text.parse().expect("a block")).collect();
-        let networks = Networks::parse(&texts).expect("blocks");
-        for client in clients.iter().chain(blocks.iter().map(|(address, _)| address)) {
-            let client = IpAddr::from(client.to_be_bytes());
-            prop_assert_eq!(networks.contain(client), each.iter().any(|block| block.contains(&client)));
-        }
-    }
 }
