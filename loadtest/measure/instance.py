@@ -33,6 +33,10 @@ class Instance:
         self.port = self.port_of(log.format("listening"))
         self.admin = self.port_of(log.format("admin side listening"))
 
+    def stop(self):
+        self.process.terminate()
+        self.children.finish("pointsman", self.process, 60)
+
     def port_of(self, pattern):
         [address] = wait_for(self.process, self.children, "pointsman", pattern)
         return int(address.rpartition(":")[2])
