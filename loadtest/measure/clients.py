@@ -37,6 +37,8 @@ class Connection:
         self.writer.transport.abort()
 
     async def send(self, data):
+        if self.writer.transport.is_closing():
+            raise Gone
         self.writer.write(data)
         with contextlib.suppress(ConnectionError):
             await self.writer.drain()
@@ -54,20 +56,26 @@ class Connection:
 
     async def body(self, fields):
         """Its body, piece by piece."""
-        try:
-            async with asyncio.timeout(PATIENCE):
-                if "content-length" in fields:
-                    yield await self.reader.readexactly(int(fields["content-length"]))
-                    return
-            while True:
-                async with asyncio.timeout(PATIENCE):
-                    size = int((await self.reader.readuntil(b"\r\n")).split(b";")[0], 16)
-                    piece = await self.reader.readexactly(size + 2)
-                if size == 0:
-                    return
-                yield piece[:-2]
-        except (asyncio.IncompleteReadError, ConnectionError) as error:
-            raise Gone from error
+        if "content-length" in fields:
+            yield await self.bytes(int(fields["content-length"]))
+            return
+        while piece := await self.chunk():
+            yield piece
+
+    async def chunk(self):
+        async with asyncio.timeout(PATIENCE):
+            try:
+                size = int((await self.reader.readuntil(b"\r\n")).split(b";")[0], 16)
+            except (asyncio.IncompleteReadError, ConnectionError) as error:
+                raise Gone from error
+        return (await self.bytes(size + 2))[:-2]
+
+    async def bytes(self, count):
+        async with asyncio.timeout(PATIENCE):
+            try:
+                return await self.reader.readexactly(count)
+            except (asyncio.IncompleteReadError, ConnectionError) as error:
+                raise Gone from error
 
     async def whole(self):
         status, fields = await self.head()
@@ -156,12 +164,13 @@ async def bad(port, tally):
 
 
 async def slow(port, tally):
-    """A byte now and then, both ways."""
+    """A few bytes now and then, both ways."""
     while True:
         async with Connection(port) as connection:
             try:
-                for byte in post(user(), {"stream": True, "max_tokens": 40}):
-                    await connection.send(bytes([byte]))
+                request = post(user(), {"stream": True, "max_tokens": 40})
+                for start in range(0, len(request), 5):
+                    await connection.send(request[start:start + 5])
                     await asyncio.sleep(0.01)
                 status, fields = await connection.head()
                 async for _ in connection.body(fields):

@@ -33,6 +33,10 @@ class Instance:
         self.port = self.port_of(log.format("listening"))
         self.admin = self.port_of(log.format("admin side listening"))
 
+    def stop(self):
+        self.process.terminate()
+        self.children.finish("pointsman", self.process, 60)
+
     def port_of(self, pattern):
         [address] = wait_for(self.process, self.children, "pointsman", pattern)
         return int(address.rpartition(":")[2])
@@ -96,8 +100,8 @@ class Sample:
 
 
 # What may not grow, and how much more than nothing the noise may be: (field, share, absolute).
-FLAT = [("resident_mib", 0.05, 4.0), ("descriptors", 0.05, 16), ("threads", 0.0, 0),
-        ("in_flight", 0.25, 16), ("connections", 0.25, 16), ("series", 0.02, 20)]
+FLAT = [("resident_mib", 0.05, 4.0), ("descriptors", 0.05, 16), ("threads", 0.0, 2),
+        ("in_flight", 0.25, 16), ("connections", 0.25, 16), ("series", 0.05, 40)]
 
 
 def trends(samples, warm_up):

@@ -16,13 +16,14 @@ enum Must {
     Fail,
 }
 
-const KINDS: [(&str, Must); 16] = [
+const KINDS: [(&str, Must); 17] = [
     ("plain", Must::Arrive),
     ("too_much", Must::Arrive),
     ("unasked", Must::Arrive),
     ("closes", Must::Arrive),
     ("closes_later", Must::Arrive),
     ("interim", Must::Arrive),
+    ("endless_interim", Must::Fail),
     ("reset_at_once", Must::Fail),
     ("reset_head", Must::Fail),
     ("cut_head", Must::Fail),
@@ -39,6 +40,8 @@ const KINDS: [(&str, Must); 16] = [
 fn text(target: &str) -> String {
     format!("the answer to {target};").repeat(40)
 }
+
+const INTERIM: &str = "HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n";
 
 /// What an endpoint does when it has said what it says.
 enum Then {
@@ -79,7 +82,8 @@ fn misbehaviour(kind: &str, text: &str) -> (String, Then) {
         "unasked" => (whole + "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil", Then::GoOn),
         "closes" => (whole, Then::Close),
         "closes_later" => (whole, Then::CloseLater),
-        "interim" => ("HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n".repeat(100) + &whole, Then::GoOn),
+        "interim" => (INTERIM.repeat(4) + &whole, Then::GoOn),
+        "endless_interim" => (INTERIM.repeat(10_000), Then::Close),
         "reset_at_once" => (String::new(), Then::Reset),
         "reset_head" => (head_half, Then::Reset),
         "cut_head" => (head_half, Then::Close),
