@@ -25,7 +25,8 @@ use crate::tls::server::Server;
 /// Open at once; more wait in the kernel's accept queue until one ends.
 pub const CONNECTIONS: usize = 64;
 
-/// From a connection's start, or the end of its last answer, to the next whole head. Also ends idle ones.
+/// From a connection's start to the end of its TLS handshake, where there is one; then, as from the end of its last
+/// answer, to the next whole head. Also ends idle ones.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// After this a connection ends with its current answer, and [`CLOSING`] later whatever happens: a client that
