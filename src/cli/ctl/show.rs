@@ -1,6 +1,7 @@
 //! Answers of the API for people.
 
 pub mod conversations;
+mod rates;
 mod readings;
 
 use std::fmt::Write as _;
@@ -41,6 +42,11 @@ pub fn agent(agent: &Agent, style: Style) -> String {
     ]);
     out.push('\n');
     out.push_str(&versions(&agent.versions, style));
+    let limits = rates::limits(&agent.rate_limits, style);
+    if !limits.is_empty() {
+        out.push('\n');
+        out.push_str(&limits);
+    }
     let draining = conversations::draining(&agent.draining, style);
     if !draining.is_empty() {
         out.push('\n');

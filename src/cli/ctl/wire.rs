@@ -31,7 +31,22 @@ pub struct Agent {
     pub stable_by: Option<Cause>,
     pub deployment: Option<Deployment>,
     pub draining: Vec<Draining>,
+    pub rate_limits: Vec<RateLimit>,
     pub revision: u64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct RateLimit {
+    pub name: String,
+    pub of_environment: bool,
+    pub key: Vec<String>,
+    pub segment: Option<String>,
+    pub requests_per_minute: Option<u64>,
+    pub request_burst: Option<u64>,
+    pub tokens_per_minute: Option<u64>,
+    pub token_burst: Option<u64>,
+    pub concurrent: Option<u64>,
 }
 
 /// A version that gets no more new traffic and still has something to do.

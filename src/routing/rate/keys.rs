@@ -66,7 +66,8 @@ impl Keys {
         if let Some(bucket) = lock(shard).get(&key) {
             return bucket.clone();
         }
-        if !self.take_room(max) && !(self.make_room(now) && self.take_room(max)) {
+        let has_room = self.take_room(max) || self.make_room(now) && self.take_room(max);
+        if !has_room {
             self.overflowed.fetch_add(1, Ordering::Relaxed);
             return self.overflow.clone();
         }
