@@ -179,9 +179,9 @@ fn floods_of_frames_that_carry_nothing_end_their_connection() {
     check_flood_ends(&app, "SETTINGS with contents", &[], |_| frame(SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 100].repeat(100)));
     check_flood_ends(&app, "PRIORITY", &[], |_| frame(PRIORITY, 0, 1, &[0, 0, 0, 0, 1]));
     check_flood_ends(&app, "unknown", &[], |_| frame(UNKNOWN, 0, 0, &[0; 20]));
+    assert_eq!(app.metric("pointsman_client_floods_total"), 5.0);
+    // These the library ends by itself, and earlier: after 101 of the one, and 6 of the other.
     check_flood_ends(&app, "empty DATA", &open, |_| frame(DATA, 0, 1, &[]));
-    assert_eq!(app.metric("pointsman_client_floods_total"), 6.0);
-    // These the library ends by itself: frames of one head, and a head that grows when it is read.
     let begin = frame(HEADERS, 0, 1, &block(&REQUEST));
     check_flood_ends(&app, "CONTINUATION", &begin, |_| frame(9, 0, 1, &[]));
     check_flood_ends(&app, "CONTINUATION with fields", &begin, |_| frame(9, 0, 1, &block(&[("x", "y")])));
@@ -227,7 +227,8 @@ fn streams_that_break_the_rules_end_the_connection_at_the_limit() {
     let endpoint = Endpoint::saying("x");
     let app = limited(&endpoint, "stream_errors: 20");
     let mut wire = connect(&app);
-    let malformed = |stream: u32| frame(HEADERS, END_STREAM | END_HEADERS, stream, &block(&[("X-Upper", "1")]));
+    let fields = [&REQUEST[..], &[("te", "gzip")]].concat();
+    let malformed = |stream: u32| frame(HEADERS, END_STREAM | END_HEADERS, stream, &block(&fields));
     let _ = wire.write((0..100).flat_map(|number| malformed(number * 2 + 1)).collect::<Vec<_>>());
     let mut resets = 0;
     let goaway = loop {
@@ -325,7 +326,8 @@ fn an_endpoint_that_reads_nothing_holds_its_client_back() {
     while sent < 100_000_000 && client.write(block).is_ok() {
         sent += block.len();
     }
-    assert!(sent < 24 << 20, "{sent} bytes were taken");
+    // What the sockets between hold, and what is read and dropped so that the client gets to read the answer.
+    assert!(sent < 64 << 20, "{sent} bytes were taken");
     eventually("it is over", || app.metric("pointsman_requests_in_flight") == 0.0);
 }
 

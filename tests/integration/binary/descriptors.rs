@@ -1,5 +1,6 @@
 //! File descriptors: the process raises its limit, and with few it makes clients wait instead of failing.
 
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::process::{File, Proxy, command, logged};
@@ -7,22 +8,12 @@ use crate::harness::{Endpoint, PORTS, Wire, eventually, ok};
 
 /// The binary under a limit of descriptors.
 fn limited(file: &File, limit: &str) -> Proxy {
-    let mut shell = command(&[]);
-    let binary = shell.get_program().to_owned();
+    let binary = command(&[]).get_program().to_owned();
     let script = format!("ulimit {limit}; exec \"$0\" run --log-format json --config \"$1\"");
-    let mut process = std::process::Command::new("sh");
-    process.args(["-c", &script]).arg(binary).arg(file.path());
-    for (name, value) in shell.get_envs() {
-        match value {
-            Some(value) => process.env(name, value),
-            None => process.env_remove(name),
-        };
-    }
-    process
-        .stdin(std::process::Stdio::null())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped());
-    shell = process;
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &script]).arg(binary).arg(file.path());
+    shell.env_remove("POINTSMAN_CONFIG").env_remove("POINTSMAN_LOG");
+    shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     Proxy::of(&mut shell)
 }
 
@@ -49,7 +40,8 @@ fn with_few_descriptors_clients_wait_and_nobody_is_failed() {
     let endpoint = Endpoint::answering(|_| ok("x"));
     let file = file(&endpoint);
     let proxy = limited(&file, "-n 256");
-    assert_eq!(logged(&proxy.process, "this process may open fewer files than limits.connections needs, so fewer clients are served at a time; raise the limit (`ulimit -n`, LimitNOFILE=) or lower limits.connections").len(), 1);
+    let warning = "this process may open fewer files than limits.connections needs, so fewer clients are served at a time; raise the limit (`ulimit -n`, LimitNOFILE=) or lower limits.connections";
+    assert_eq!(logged(&proxy.process, warning).len(), 1);
     let mut clients: Vec<Wire> = (0..CLIENTS).map(|_| proxy.client()).collect();
     for client in &mut clients {
         client.write("GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
