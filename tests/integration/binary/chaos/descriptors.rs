@@ -105,8 +105,8 @@ impl Drop for Crowd {
 #[test]
 fn connections_opened_24_000_at_once_cost_a_bounded_place_each() {
     // What is over the limit waits in the kernel's queue, and what is over that, on the way there.
-    const LIMIT: usize = 9_000;
-    const MIB: u64 = 160;
+    const LIMIT: usize = 5_000;
+    const MIB: u64 = 96;
     let endpoint = good();
     let (_file, proxy) = run_with(
         "$(ulimit -H -n)",
