@@ -57,30 +57,18 @@ struct Slot {
 
 impl Memo {
     pub fn read(&mut self, mut bytes: &[u8], frames: &mut impl Frames, answer: &mut Answer) {
-        while let Some(rest) = self.read_one(bytes, frames, answer) {
-            bytes = rest;
+        while !bytes.is_empty() {
+            let known = self.0.as_deref().filter(|_| frames.is_between());
+            bytes = match known.and_then(|template| template.repeat(bytes, frames, answer)) {
+                Some(rest) => rest,
+                None if frames.is_between() => self.read_anew(bytes, frames, answer),
+                None => frames.read_one(bytes, answer),
+            };
         }
-    }
-
-    fn read_one<'a>(&mut self, bytes: &'a [u8], frames: &mut impl Frames, answer: &mut Answer) -> Option<&'a [u8]> {
-        if !frames.is_between() {
-            return (!bytes.is_empty()).then(|| frames.read_one(bytes, answer));
-        }
-        if let Some(template) = &self.0
-            && answer.can_repeat(&template.shape)
-            && let Some((event, rest)) = template.split(bytes, |_, _| {})
-        {
-            if template.tells {
-                template.split(event, |filler, with| answer.fill(filler, with));
-            }
-            answer.repeat(&template.shape);
-            frames.pass(*event.last()?);
-            return Some(rest);
-        }
-        (!bytes.is_empty()).then(|| self.read_anew(bytes, frames, answer))
     }
 
     /// Reads an event, which is the template of those to come.
+    #[cold]
     fn read_anew<'a>(&mut self, bytes: &'a [u8], frames: &mut impl Frames, answer: &mut Answer) -> &'a [u8] {
         // Of an event before this one.
         answer.take_shape();
@@ -104,6 +92,25 @@ impl Memo {
 }
 
 impl Template {
+    /// Passes over the event that `bytes` begin with, if it is of this shape and means what that meant.
+    fn repeat<'a>(&self, bytes: &'a [u8], frames: &mut impl Frames, answer: &mut Answer) -> Option<&'a [u8]> {
+        if !answer.can_repeat(&self.shape) {
+            return None;
+        }
+        let (event, rest) = self.split(bytes, |_, _| {})?;
+        if self.tells {
+            self.tell(event, answer);
+        }
+        answer.repeat(&self.shape);
+        frames.pass(*event.last()?);
+        Some(rest)
+    }
+
+    #[cold]
+    fn tell(&self, event: &[u8], answer: &mut Answer) {
+        self.split(event, |filler, with| answer.fill(filler, with));
+    }
+
     /// The event that `bytes` begin with, if it is of this shape, and the rest. Each slot is told on the way.
     fn split<'a>(
         &self,
