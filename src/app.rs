@@ -24,13 +24,14 @@ use tokio::sync::watch;
 use crate::admin::auth::Auth;
 use crate::admin::tokens::{file::TokenFile, live::LiveTokens};
 use crate::admin::{self, AdminState, Answers, DeploymentForm, Followers};
-use crate::config::{self, AccessLogConfig, Config, Limits};
+use crate::config::{self, AccessLogConfig, Config, Limits, LoadShedding};
 use crate::control::keeper::Keeper;
 use crate::control::reconcile::Reconciler;
 use crate::control::service::{Control, Live, StartError};
 use crate::control::store::redb::Redb;
 use crate::control::writer::WriterThread;
 use crate::proxy::listen::{self, DataPlane};
+use crate::proxy::shed::SheddingOptions;
 use crate::proxy::worker::{ProxyOptions, Shared};
 use crate::ready::{Readiness, ReadyGuard};
 use crate::routing::compile::Rejection;
@@ -277,6 +278,8 @@ fn metrics(
     metrics.set_outside(control.outside().clone());
     let table = control.table().clone();
     metrics.set_table_source(Box::new(move || figures::of_table(&table.load())));
+    let table = control.table().clone();
+    metrics.set_breaker_source(Box::new(move || figures::of_breakers(&table.load())));
     let conversations = control.clone();
     metrics.set_conversation_source(Box::new(move || figures::of_conversations(&conversations)));
     let control = control.clone();
@@ -302,10 +305,16 @@ fn proxy_options(config: &Config, access_log: Option<AccessLog>) -> ProxyOptions
         head_timeout,
         keep_alive_timeout,
         max_connections: connections,
+        shedding: shedding(&config.load_shedding, config.workers),
         streams_per_connection: u32::try_from(config.limits.streams_per_connection).unwrap_or(u32::MAX),
         access_log,
         keys: Arc::new(config.keys()),
     }
+}
+
+fn shedding(load: &LoadShedding, workers: usize) -> SheddingOptions {
+    let in_flight_per_worker = load.requests_in_flight.map(|limit| limit.div_ceil(workers));
+    SheddingOptions { lateness: load.lateness, interval: load.interval, in_flight_per_worker }
 }
 
 fn bind_admin(address: SocketAddr) -> anyhow::Result<std::net::TcpListener> {

@@ -51,6 +51,7 @@ pub struct Config {
     /// Responses carry `x-pointsman-version`.
     pub version_header: bool,
     pub limits: Limits,
+    pub load_shedding: LoadShedding,
     pub access_log: Option<AccessLogConfig>,
     /// Whom guards with a query ask.
     pub prometheus: Option<Arc<PrometheusServer>>,
@@ -181,6 +182,26 @@ impl Default for Limits {
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(30),
         }
+    }
+}
+
+/// When requests are refused because there is too much to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadShedding {
+    /// How late a worker may be; `None`: as late as it is.
+    pub lateness: Option<Duration>,
+    /// For how long it must be so.
+    pub interval: Duration,
+    /// Of all workers together.
+    pub requests_in_flight: Option<usize>,
+}
+
+impl Default for LoadShedding {
+    /// So late is only a worker that no client is served well by: what it refuses helps the others, and a busy worker
+    /// that keeps up never comes near it.
+    fn default() -> Self {
+        let (lateness, interval) = (Some(Duration::from_millis(500)), Duration::from_secs(1));
+        Self { lateness, interval, requests_in_flight: None }
     }
 }
 

@@ -23,6 +23,7 @@
 mod balance;
 mod body;
 mod chunked;
+mod circuit;
 mod client_body;
 mod connection;
 mod conversation;
@@ -41,6 +42,7 @@ mod read;
 mod send;
 mod sending;
 mod serve;
+pub mod shed;
 mod streamed;
 pub mod tap;
 mod tunnel;

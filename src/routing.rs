@@ -3,7 +3,9 @@
 //! [`spec`] says what is wanted, [`compile`] turns it into a [`table`] or says everything that is
 //! wrong with it, [`decide`] picks a version for one request.
 
+pub mod breaker;
 pub mod bucket;
+mod budget;
 pub mod compile;
 pub mod conversation;
 pub mod decide;
@@ -16,6 +18,7 @@ pub mod matcher;
 pub mod overrides;
 pub mod parse;
 pub mod pin;
+pub mod resilience;
 pub mod seal;
 pub mod segment;
 pub mod spec;

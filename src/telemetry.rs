@@ -8,6 +8,7 @@
 //! | [`commits`] | how the store's commits went |
 //! | [`outside`] | what control counts of health checks and Prometheus queries |
 //! | [`reload`] | how the last reload of the file went |
+//! | [`shedding`] | what a worker counts about having too much to do |
 //! | [`metrics`] | the scrape: all of the above as Prometheus text |
 //! | [`access`] | one JSON line per exchange, off the request path |
 //! | [`logging`] | where `tracing` events go |
@@ -22,4 +23,5 @@ pub mod logging;
 pub mod metrics;
 pub mod outside;
 pub mod reload;
+pub mod shedding;
 pub mod stats;

@@ -1,6 +1,7 @@
 //! The rooms' own views → the plain figures that metrics export. Here, for telemetry imports no room.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use crate::control::agent::Tally;
 use crate::control::model::AgentKey;
@@ -8,10 +9,10 @@ use crate::control::service::Control;
 use crate::control::view::DeploymentView;
 use crate::routing::ids::VersionId;
 use crate::routing::pin::Pins;
-use crate::routing::table::RoutingTable;
+use crate::routing::table::{RoutingTable, Version};
 use crate::telemetry::metrics::{
-    CheckFigures, ConversationFigures, DeploymentFigures, GuardFigures, PinFigures, RollbackCount, TableFigures,
-    VersionWeight,
+    BreakerFigures, CheckFigures, ConversationFigures, DeploymentFigures, GuardFigures, PinFigures, RollbackCount,
+    TableFigures, VersionWeight,
 };
 use crate::telemetry::stats::VersionLabels;
 
@@ -23,6 +24,17 @@ pub(super) fn of_table(table: &RoutingTable) -> TableFigures {
         })
     });
     TableFigures { epoch: table.epoch, config_hash: table.config_hash.clone(), weights: weights.collect() }
+}
+
+/// Of versions that have a breaker.
+pub(super) fn of_breakers(table: &RoutingTable) -> Vec<BreakerFigures> {
+    let guarded = table.agents.iter().filter(|agent| agent.spec.exchange.resilience.breaker.is_some());
+    let figures = |version: &Version| BreakerFigures {
+        labels: version.stats.labels.clone(),
+        phase: version.stats.protection.breaker().phase,
+        opened: version.stats.protection.opened.load(Ordering::Relaxed),
+    };
+    guarded.flat_map(|agent| agent.versions.iter().map(figures)).collect()
 }
 
 pub(super) fn of_pins(pins: &Pins) -> PinFigures {

@@ -9,6 +9,7 @@ mod deployment;
 mod guard;
 mod health;
 mod query;
+mod resilience;
 mod scope;
 mod streams;
 
@@ -67,6 +68,7 @@ pub(super) fn config(mut root: Node, hash: Arc<str>, report: &mut Report) -> Opt
         workers: scope.count("workers", file.workers, cores as u64, 1..=256) as usize,
         version_header: file.version_header.unwrap_or(true),
         limits: limits(file.limits.unwrap_or_default(), &mut scope),
+        load_shedding: resilience::load_shedding(file.load_shedding.unwrap_or_default(), &mut scope),
         access_log: file.access_log.map(access_log),
         prometheus: prometheus.map(Arc::new),
         pins,

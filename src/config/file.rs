@@ -15,10 +15,12 @@ use crate::routing::spec::{Attribute, EndpointAddress, HostPolicy, Protocol, Sch
 
 mod conversations;
 mod outside;
+mod resilience;
 mod streams;
 
 pub(super) use conversations::{Conversations, Key, Overrides, Pins, Policy, Token};
 pub(super) use outside::{HealthCheck, HttpCheck, Prometheus};
+pub(super) use resilience::{Backoff, Budget, CircuitBreaker, LoadShedding, Priority, Retries};
 pub(super) use streams::{Dialect, Encoded, Price, Streams};
 
 type Duration = Text<std::time::Duration>;
@@ -41,6 +43,8 @@ pub(super) struct File {
     pub(super) version_header: Option<bool>,
     /// What a client connection may use.
     pub(super) limits: Option<Limits>,
+    /// When requests are refused because there is too much to do.
+    pub(super) load_shedding: Option<LoadShedding>,
     /// Write a line of JSON per request. Default: none is written.
     pub(super) access_log: Option<AccessLog>,
     /// The server that guards with a `query` ask.
@@ -147,6 +151,12 @@ pub(super) struct Agent {
     pub(super) host: Option<Text<HostPolicy>>,
     /// How long the phases of an exchange with the agent may take.
     pub(super) timeouts: Option<Timeouts>,
+    /// When a request is sent again.
+    pub(super) retries: Option<Retries>,
+    /// When a version gets no more requests for a while. Default: never.
+    pub(super) circuit_breaker: Option<CircuitBreaker>,
+    /// Who is refused first when there is too much to do. Default: normal.
+    pub(super) priority: Option<Priority>,
     /// How its answers are read as they pass.
     pub(super) streams: Option<Streams>,
     /// A larger request body gets 413. Default: 64MiB.

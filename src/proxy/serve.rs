@@ -90,6 +90,10 @@ async fn exchange(
     };
     let agent = &snapshot.table.agents[agent_index];
     let limits = &agent.spec.exchange;
+    let (shedding, counters) = (&snapshot.options.shedding, &conn.worker.counters().shedding);
+    if let Err(fault) = conn.worker.load.check(shedding, limits.resilience.priority, counters) {
+        return Err(refuse(fault, busy, &parts, &host));
+    }
     if has_body && read::declared_length(&parts) > limits.max_request_body_bytes {
         return Err(refuse(read::body_too_large(limits), busy, &parts, &host));
     }

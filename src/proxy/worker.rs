@@ -13,6 +13,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::connection::{self, Client, Date};
 use super::pool::Pools;
+use super::shed::{Load, SheddingOptions};
 use super::upstream::Scratch;
 use crate::random;
 use crate::routing::ids::EnvironmentId;
@@ -35,6 +36,7 @@ pub struct ProxyOptions {
     pub max_connections: usize,
     /// HTTP/2 streams at a time on one connection.
     pub streams_per_connection: u32,
+    pub shedding: SheddingOptions,
     pub access_log: Option<AccessLog>,
     /// What tokens and overrides are signed with.
     pub keys: Arc<Keys>,
@@ -112,6 +114,7 @@ pub(super) struct Worker {
     pub pools: Pools,
     pub scratch: Scratch,
     pub date: Date,
+    pub load: Load,
     caches: RefCell<Caches>,
     random: Cell<u64>,
     connections: RefCell<HashMap<u64, Rc<Client>>>,
@@ -137,6 +140,7 @@ impl Worker {
             pools: Pools::default(),
             scratch: Scratch::default(),
             date: Date::default(),
+            load: Load::default(),
             caches: RefCell::new(caches),
             random: Cell::new(seed()),
             connections: RefCell::default(),
@@ -307,10 +311,16 @@ fn run(index: usize, shared: Arc<Shared>, inbox: mpsc::Receiver<(Accepted, Place
 /// Threads for name look-ups, which block.
 const RESOLVER_THREADS: usize = 4;
 
+async fn watch_load(worker: Rc<Worker>) {
+    let options = || worker.snapshot().options.shedding;
+    worker.load.watch(worker.index, options, &worker.counters().shedding).await;
+}
+
 async fn work(worker: Rc<Worker>, mut inbox: mpsc::Receiver<(Accepted, Place)>, mut stop: StopSignal) {
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut accepting = true;
+    tokio::task::spawn_local(watch_load(worker.clone()));
     loop {
         tokio::select! {
             accepted = inbox.recv(), if accepting => match accepted {

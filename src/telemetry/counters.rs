@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::conversations::ConversationCounters;
+use super::shedding::SheddingCounters;
 
 /// Why Pointsman itself, and not an agent, answered. The `code` of the JSON body and of the metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -134,9 +135,8 @@ pub struct ProxyCounters {
     pub upstream_reused: AtomicU64,
     /// Idle connections that turned out to be closed by the upstream when taken or probed.
     pub upstream_stale: AtomicU64,
-    /// Requests sent again after a failure that allowed it.
-    pub retries: AtomicU64,
     pub conversations: ConversationCounters,
+    pub shedding: SheddingCounters,
     errors: [AtomicU64; ErrorCode::ALL.len()],
 }
 

@@ -6,10 +6,12 @@
 //!
 //! Bound on series: the first [`MAX_LABELLED`] versions that served anything have series of their own, and
 //! keep them until they are gone; later ones add to `agent="_other",version="_other"` of their environment.
-//! A version costs at most 78 request counters (in practice under ten), two histograms of 22 and a gauge; one that
+//! A version costs at most 84 request counters (in practice under ten), two histograms of 22, three counters of retries
+//! and a gauge; one that
 //! had streams or told tokens, at most 88 more: six ends, two histograms of 22, two of 17, two counters of tokens,
 //! the cost and the answers without a price.
-//! Gauges of weights, deployments, guards and conversations are cut off at the same number, in label order.
+//! Gauges of weights, deployments, guards, conversations and circuit breakers are cut off at the same number, in label
+//! order.
 
 mod bound;
 mod conversations;
@@ -18,6 +20,7 @@ mod family;
 mod instance;
 mod outside;
 mod pins;
+mod protection;
 mod streams;
 mod versions;
 
@@ -31,7 +34,7 @@ use super::access::AccessCounters;
 use super::counters::ProxyCounters;
 use super::outside::OutsideCounters;
 use super::reload::ReloadStatus;
-use super::stats::{StatsRegistry, VersionLabels};
+use super::stats::{BreakerPhase, StatsRegistry, VersionLabels};
 
 /// How many versions, agents, weights or guards may have series of their own.
 pub const MAX_LABELLED: usize = 2_000;
@@ -97,6 +100,15 @@ pub struct RollbackCount {
     pub count: u64,
 }
 
+/// What the scrape shows of one version's circuit breaker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BreakerFigures {
+    pub labels: VersionLabels,
+    pub phase: BreakerPhase,
+    /// Times that it opened.
+    pub opened: u64,
+}
+
 /// What the scrape shows of the conversations of one version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConversationFigures {
@@ -125,6 +137,7 @@ pub struct Metrics {
     table: Arc<Source<TableFigures>>,
     deployments: Arc<Source<Vec<DeploymentFigures>>>,
     conversations: Arc<Source<Vec<ConversationFigures>>>,
+    breakers: Arc<Source<Vec<BreakerFigures>>>,
     access: Arc<Mutex<Option<Arc<AccessCounters>>>>,
     outside: Arc<Mutex<Option<Arc<OutsideCounters>>>>,
     pins: Arc<Source<PinFigures>>,
@@ -141,11 +154,19 @@ impl Metrics {
         proxy: Arc<[ProxyCounters]>,
         limit: usize,
     ) -> Self {
-        let (table, deployments, conversations) = (Arc::default(), Arc::default(), Arc::default());
-        let (access, outside, pins) = (Arc::default(), Arc::default(), Arc::default());
-        let metrics = Self { registry: Registry::new(), table, deployments, conversations, access, outside, pins };
-        let own: [Box<dyn Collector>; 7] = [
+        let metrics = Self {
+            registry: Registry::new(),
+            table: Arc::default(),
+            deployments: Arc::default(),
+            conversations: Arc::default(),
+            breakers: Arc::default(),
+            access: Arc::default(),
+            outside: Arc::default(),
+            pins: Arc::default(),
+        };
+        let own: [Box<dyn Collector>; 8] = [
             Box::new(pins::PinCollector::new(metrics.pins.clone(), proxy.clone())),
+            Box::new(protection::ProtectionCollector::new(metrics.breakers.clone(), proxy.clone(), limit)),
             Box::new(versions::VersionCollector::new(stats, limit)),
             Box::new(instance::InstanceCollector::new(instance::Sources {
                 reloads,
@@ -184,6 +205,11 @@ impl Metrics {
     /// Where the figures of conversations come from. Called at each scrape; must not call back into `Metrics`.
     pub fn set_conversation_source(&self, source: Box<dyn Fn() -> Vec<ConversationFigures> + Send + Sync>) {
         self.conversations.set(source);
+    }
+
+    /// Where the circuit breakers' figures come from. Called at each scrape; must not call back into `Metrics`.
+    pub fn set_breaker_source(&self, source: Box<dyn Fn() -> Vec<BreakerFigures> + Send + Sync>) {
+        self.breakers.set(source);
     }
 
     /// Where the figures of the table of pins come from. Called at each scrape; must not call back into `Metrics`.

@@ -4,6 +4,7 @@
 
 mod binary;
 mod cancel;
+mod circuit;
 mod conversations;
 mod endpoint_wire;
 mod faults;
@@ -14,6 +15,7 @@ mod http2;
 mod pins;
 mod prometheus;
 mod reload;
+mod retries;
 mod rollback;
 mod store;
 mod streams;

@@ -1,5 +1,7 @@
 //! What is live, by agent.
 
+use std::sync::atomic::Ordering;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -8,7 +10,8 @@ use super::deployment::DeploymentStatus;
 use super::{ActorView, percent, time};
 use crate::control::agent::Stable;
 use crate::control::view::DeploymentView;
-use crate::routing::table::Agent;
+use crate::routing::table::{Agent, Version};
+use crate::telemetry::stats::BreakerPhase;
 
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -80,6 +83,45 @@ pub struct TableVersion {
     pub weight_percent: f64,
     pub bucket_ranges: Vec<Buckets>,
     pub endpoints: Vec<String>,
+    /// `null` where the agent has none.
+    pub circuit_breaker: Option<BreakerView>,
+}
+
+/// How a version's circuit breaker stands.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BreakerView {
+    pub state: BreakerStateView,
+    /// Times that it opened.
+    pub opened: u64,
+    /// Requests with the version now.
+    pub concurrent: u32,
+    /// Those of them that wait for a connection or their next attempt.
+    pub pending: u32,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BreakerStateView {
+    Closed,
+    Open,
+    HalfOpen,
+}
+
+impl BreakerView {
+    fn of(version: &Version) -> Self {
+        let protection = &version.stats.protection;
+        Self {
+            state: match protection.breaker().phase {
+                BreakerPhase::Closed => BreakerStateView::Closed,
+                BreakerPhase::Open => BreakerStateView::Open,
+                BreakerPhase::HalfOpen => BreakerStateView::HalfOpen,
+            },
+            opened: protection.opened.load(Ordering::Relaxed),
+            concurrent: protection.concurrent.load(Ordering::Relaxed),
+            pending: protection.pending.load(Ordering::Relaxed),
+        }
+    }
 }
 
 /// Both ends are in it.
@@ -99,6 +141,7 @@ impl TableAgent {
                 weight_percent: 0.0,
                 bucket_ranges: Vec::new(),
                 endpoints: version.endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect(),
+                circuit_breaker: agent.spec.exchange.resilience.breaker.map(|_| BreakerView::of(version)),
             })
             .collect();
         for (range, version) in agent.split.ranges() {

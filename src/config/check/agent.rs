@@ -14,6 +14,7 @@ use super::DEFAULT_ENVIRONMENT;
 use super::conversations;
 use super::deployment;
 use super::health;
+use super::resilience::resilience;
 use super::scope::Scope;
 use super::streams;
 use crate::control::model::AgentIntent;
@@ -51,7 +52,10 @@ pub(super) fn check(
     let (deployment, share) = deployment.unzip();
     let streams = streams::streams(agent.streams.unwrap_or_default(), prices, scope);
     let protocol = agent.protocol.map(|Text(protocol)| protocol);
-    let exchange = exchange(protocol, agent.host, agent.timeouts.unwrap_or_default(), agent.max_request_body, scope);
+    let mut exchange =
+        exchange(protocol, agent.host, agent.timeouts.unwrap_or_default(), agent.max_request_body, scope);
+    let whole = exchange.response_timeout;
+    exchange.resilience = resilience(agent.retries, agent.circuit_breaker, agent.priority, whole, scope);
     let spec = AgentSpec {
         id,
         environment: agent.environment.map_or_else(|| EnvironmentId::new(DEFAULT_ENVIRONMENT), |Text(e)| e),
@@ -304,5 +308,6 @@ fn exchange(
             default.max_request_body_bytes,
             0..=1 << 40,
         ),
+        resilience: default.resilience,
     }
 }

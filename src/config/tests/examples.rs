@@ -1,6 +1,7 @@
 //! Every file of config/ loads, and says what its comments say.
 
 use super::*;
+use crate::routing::resilience::Priority;
 use crate::routing::spec::Protocol;
 
 fn example(name: &str) -> Config {
@@ -22,6 +23,7 @@ fn each_is_known_here() {
         "launchdarkly.yaml",
         "many-agents.yaml",
         "quickstart.yaml",
+        "resilient.yaml",
         "segments.yaml",
         "streams.yaml",
     ];
@@ -65,6 +67,19 @@ fn conversations() {
     assert_eq!(tools.response_id, [ResponseId::Header("mcp-session-id".parse().unwrap())]);
     let deployment = config.agents[0].deployment.as_ref().unwrap();
     assert_eq!(deployment.drain_timeout, Some(Duration::from_secs(86_400)));
+}
+
+#[test]
+fn resilient() {
+    let config = example("resilient.yaml");
+    let [bot, batch] = [0, 1].map(|agent| &config.agents[agent].spec.exchange.resilience);
+    assert_eq!((bot.retries.attempts, bot.retries.per_try_timeout), (2, Some(Duration::from_secs(3))));
+    let breaker = bot.breaker.unwrap();
+    assert_eq!((breaker.max_concurrent, breaker.max_pending, breaker.consecutive_failures), (Some(500), None, None));
+    assert_eq!(breaker.error_share.map(|share| (share.millionths, share.min_requests)), Some((500_000, 20)));
+    assert_eq!((bot.priority, batch.priority), (Priority::High, Priority::Low));
+    assert_eq!((batch.retries.attempts, batch.breaker), (0, None));
+    assert_eq!(config.load_shedding, LoadShedding { requests_in_flight: Some(10_000), ..LoadShedding::default() });
 }
 
 #[test]

@@ -251,3 +251,39 @@ fn ten_thousand_agents_are_read() {
     let text = format!("agents:\n{}", (0..10_000).map(agent).collect::<String>());
     assert_eq!(parse(&text).agents.len(), 10_000);
 }
+
+#[test]
+fn what_is_done_about_failures_has_a_safe_default_and_each_part_its_own() {
+    use crate::routing::resilience::{Backoff, BreakerSpec, Budget, ErrorShare, Priority, Resilience, RetrySpec};
+    assert_eq!(agent("").spec.exchange.resilience, Resilience::default());
+    let given = agent(
+        "retries: { attempts: 1, statuses: [503, 429, 503], per_try_timeout: 2s, backoff: { base: 1s },
+    budget: { ratio: 12.5%, per_second: 3 } }
+circuit_breaker: { max_concurrent: 100, max_pending: 10, consecutive_failures: 5, error_share: 50%, window: 1m,
+    min_requests: 7, open_for: 30s, half_open_requests: 1 }
+priority: high",
+    );
+    let seconds = Duration::from_secs;
+    let retries = RetrySpec {
+        attempts: 1,
+        statuses: vec![503, 429],
+        per_try_timeout: Some(seconds(2)),
+        backoff: Backoff { base: seconds(1), max: seconds(1) },
+        budget: Budget { ratio_millionths: 125_000, per_second: 3 },
+    };
+    let breaker = BreakerSpec {
+        max_concurrent: Some(100),
+        max_pending: Some(10),
+        consecutive_failures: Some(5),
+        error_share: Some(ErrorShare { millionths: 500_000, window: seconds(60), min_requests: 7 }),
+        open_for: seconds(30),
+        half_open_requests: 1,
+    };
+    let expected = Resilience { retries, breaker: Some(breaker), priority: Priority::High };
+    assert_eq!(given.spec.exchange.resilience, expected);
+
+    assert_eq!(parse("agents: {}").load_shedding, LoadShedding::default());
+    let given = parse("load_shedding: { lateness: 0, interval: 2s, requests_in_flight: 5 }\nagents: {}");
+    let expected = LoadShedding { lateness: None, interval: seconds(2), requests_in_flight: Some(5) };
+    assert_eq!(given.load_shedding, expected);
+}

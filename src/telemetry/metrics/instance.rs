@@ -34,7 +34,7 @@ pub(super) struct InstanceCollector {
     errors: Family,
     open: Family,
     access: Family,
-    plain: [(Family, Count); 7],
+    plain: [(Family, Count); 6],
 }
 
 /// Picks one of the plain counts of a worker.
@@ -144,7 +144,7 @@ impl InstanceCollector {
     }
 }
 
-fn plain() -> [(Family, Count); 7] {
+fn plain() -> [(Family, Count); 6] {
     let counter = |name, help| Family::counter(name, help, &[]);
     [
         (counter("pointsman_client_connections_accepted_total", "Client connections accepted and served."), |worker| {
@@ -175,9 +175,6 @@ fn plain() -> [(Family, Count); 7] {
             ),
             |worker| &worker.upstream_stale,
         ),
-        (counter("pointsman_retries_total", "Requests sent again after a failure that allowed it."), |worker| {
-            &worker.retries
-        }),
     ]
 }
 
