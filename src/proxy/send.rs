@@ -8,7 +8,7 @@ use std::task::Poll;
 use http::header::{EXPECT, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, StatusCode, Version, request};
 
-use super::balance;
+use super::balance::{self, Attempt};
 use super::body::RequestBody;
 use super::connection::ClientConn;
 use super::encode::RequestHead;
@@ -21,6 +21,7 @@ use super::upstream::{self, Broken, ConnectError, Head, Http2, Upstream};
 use crate::routing::spec::{ExchangeSpec, HostPolicy, Protocol};
 use crate::routing::table::{Agent, Endpoint};
 use crate::telemetry::counters::{ErrorCode, add};
+use crate::telemetry::endpoints::EjectionReason;
 
 /// A client that sends this says that its request may be repeated, whatever the method.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -68,15 +69,18 @@ pub(super) async fn send(
     let offer = tunnel::offer(parts);
     let (mut refused, mut again_at, mut repeats) = (Vec::new(), None, 0);
     loop {
-        let endpoints = &agent.versions[record.decision.version].endpoints;
-        let choose = || balance::choose(endpoints, &conn.worker.pools, &refused, || conn.worker.random());
-        let Some(index) = again_at.take().or_else(choose) else { return Err(no_endpoint(record)) };
-        let endpoint = &endpoints[index];
+        let endpoints = agent.endpoints(record.decision.version);
+        let choose = || balance::choose(endpoints, &conn.worker, &refused);
+        let Some(choice) = again_at.take().or_else(choose) else { return Err(no_endpoint(record)) };
+        let endpoint = &endpoints.all[choice.index];
         let mut lease = match lease(&conn, endpoint, &agent.spec.exchange, repeats == 0, probe).await {
             Ok(lease) => lease,
             Err(error) => {
-                refused.push(index);
-                if refused.len() == endpoints.len().min(MAX_CONNECTS) {
+                if let Some(reason) = error.reason() {
+                    balance::note(record, choice, Attempt::Failed(reason));
+                }
+                refused.push(choice.index);
+                if refused.len() == endpoints.all.len().min(MAX_CONNECTS) {
                     return Err(connect_fault(&error));
                 }
                 record.retries += 1;
@@ -107,6 +111,7 @@ pub(super) async fn send(
         upstream.begin(&head, !body.is_empty(), parts.method == Method::HEAD, probe);
         let unsent = match until_head(&conn, &mut lease, &mut body, forward_interim).await {
             Ok(head) => {
+                balance::note(record, choice, Attempt::Answered(head.status));
                 check_switch(&head, offer.as_ref(), lease.upstream_ref())?;
                 body.forget_sent();
                 return Ok(Answer { head, lease, request: body });
@@ -116,11 +121,14 @@ pub(super) async fn send(
         let may_be_repeated =
             repeats < MAX_REPEATS && unsent.may_be_repeated(&conn, repeatable && is_reused && repeats == 0);
         if !(may_be_repeated && body.rewind()) {
+            if let Some(reason) = unsent.reason(&conn) {
+                balance::note(record, choice, Attempt::Failed(reason));
+            }
             return Err(unsent.into_fault(&conn, agent));
         }
         repeats += 1;
         if !is_shared {
-            again_at = Some(index);
+            again_at = Some(choice);
             add(&counters.upstream_stale);
         }
         record.retries += 1;
@@ -203,6 +211,17 @@ impl Unsent {
             _ => false,
         };
         allowed && conn.request_fault.get().is_none()
+    }
+
+    /// What the endpoint did, where that is what it was.
+    fn reason(&self, conn: &ClientConn) -> Option<EjectionReason> {
+        match self {
+            _ if conn.request_fault.get().is_some() => None,
+            Self::Broken(Broken::Request) => None,
+            Self::Expired => Some(EjectionReason::ResponseTimeout),
+            Self::Broken(Broken::Malformed(_)) => Some(EjectionReason::BadResponse),
+            Self::Broken(_) => Some(EjectionReason::Reset),
+        }
     }
 
     fn into_fault(self, conn: &ClientConn, agent: &Agent) -> Fault {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use super::conversation::{ConversationSpec, PinPolicy, ResponseId, TokenPlace};
+pub use super::endpoint::EjectionSpec;
 use super::ids::{AgentId, EnvironmentId, SegmentId, VersionId, Weight};
 
 pub use super::streams::{Dialect, Encoded, Prices, StreamSpec};
@@ -228,6 +229,7 @@ pub struct ExchangeSpec {
     /// How long an idle upstream connection is kept: below the upstream's own limit.
     pub pool_idle: Duration,
     pub max_request_body_bytes: u64,
+    pub ejection: EjectionSpec,
 }
 
 impl Default for ExchangeSpec {
@@ -240,6 +242,7 @@ impl Default for ExchangeSpec {
             idle_timeout: Duration::from_secs(300),
             pool_idle: Duration::from_secs(3),
             max_request_body_bytes: 64 << 20,
+            ejection: EjectionSpec::default(),
         }
     }
 }

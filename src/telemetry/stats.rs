@@ -17,6 +17,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::bell::Bell;
+use super::endpoints::Ejections;
 use histogram::Histogram;
 
 pub use exchange::{Exchange, Usage};
@@ -73,6 +74,8 @@ pub struct VersionLabels {
 /// All figures of one version in one environment. Outlives the tables that point to it.
 pub struct VersionStats {
     pub labels: VersionLabels,
+    /// Of its endpoints.
+    pub ejections: Ejections,
     /// By worker; made when the worker first serves this version, so that idle versions cost nothing.
     shards: Box<[OnceLock<Box<Shard>>]>,
     /// Whether a judge watches: then each outcome rings its bell.
@@ -110,7 +113,7 @@ impl Totals {
 impl VersionStats {
     pub fn new(labels: VersionLabels, workers: usize, bell: Arc<Bell>) -> Self {
         let shards = (0..workers).map(|_| OnceLock::new()).collect();
-        Self { labels, shards, guarded: AtomicBool::new(false), bell }
+        Self { labels, ejections: Ejections::default(), shards, guarded: AtomicBool::new(false), bell }
     }
 
     fn shard(&self, worker: usize) -> &Shard {

@@ -13,6 +13,7 @@ use super::super::scalar::{FromText, Ordered, Text};
 use super::DEFAULT_ENVIRONMENT;
 use super::conversations;
 use super::deployment;
+use super::ejection;
 use super::health;
 use super::scope::Scope;
 use super::streams;
@@ -51,7 +52,10 @@ pub(super) fn check(
     let (deployment, share) = deployment.unzip();
     let streams = streams::streams(agent.streams.unwrap_or_default(), prices, scope);
     let protocol = agent.protocol.map(|Text(protocol)| protocol);
+    let checks = health::check(agent.checks.unwrap_or_default(), "checks", scope);
+    let ejection = ejection::check(agent.ejection, scope);
     let exchange = exchange(protocol, agent.host, agent.timeouts.unwrap_or_default(), agent.max_request_body, scope);
+    let exchange = ExchangeSpec { ejection, ..exchange };
     let spec = AgentSpec {
         id,
         environment: agent.environment.map_or_else(|| EnvironmentId::new(DEFAULT_ENVIRONMENT), |Text(e)| e),
@@ -66,7 +70,8 @@ pub(super) fn check(
         streams,
         conversations: agent.conversations.map(|given| conversations::check(given, scope)),
     };
-    let intent = AgentIntent { spec: Arc::new(spec), deployment: deployment.flatten(), health: health.into() };
+    let (deployment, health, checks) = (deployment.flatten(), health.into(), checks.into());
+    let intent = AgentIntent { spec: Arc::new(spec), deployment, health, checks };
     Some(Checked { intent, share })
 }
 
@@ -304,5 +309,6 @@ fn exchange(
             default.max_request_body_bytes,
             0..=1 << 40,
         ),
+        ..default
     }
 }
