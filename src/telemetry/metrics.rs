@@ -9,11 +9,13 @@
 //! A version costs at most 78 request counters (in practice under ten), two histograms of 22 and a gauge; one that
 //! had streams or told tokens, at most 88 more: six ends, two histograms of 22, two of 17, two counters of tokens,
 //! the cost and the answers without a price.
-//! Gauges of weights, deployments, guards and conversations are cut off at the same number, in label order.
+//! Gauges of weights, deployments, guards and conversations, and what is told of endpoints (at most four states and
+//! eight reasons a version), are cut off at the same number, in label order.
 
 mod bound;
 mod conversations;
 mod deployments;
+mod endpoints;
 mod family;
 mod instance;
 mod outside;
@@ -109,6 +111,16 @@ pub struct ConversationFigures {
     pub to_migrate: Option<u64>,
 }
 
+/// What the scrape shows of the endpoints of one version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointFigures {
+    pub labels: VersionLabels,
+    /// How many are in each state that any is in.
+    pub states: Vec<(&'static str, u64)>,
+    /// How often they were ejected, by the reasons that there were.
+    pub ejections: Vec<(&'static str, u64)>,
+}
+
 /// What the scrape shows of the table of conversations.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PinFigures {
@@ -125,6 +137,7 @@ pub struct Metrics {
     table: Arc<Source<TableFigures>>,
     deployments: Arc<Source<Vec<DeploymentFigures>>>,
     conversations: Arc<Source<Vec<ConversationFigures>>>,
+    endpoints: Arc<Source<Vec<EndpointFigures>>>,
     access: Arc<Mutex<Option<Arc<AccessCounters>>>>,
     outside: Arc<Mutex<Option<Arc<OutsideCounters>>>>,
     pins: Arc<Source<PinFigures>>,
@@ -142,9 +155,11 @@ impl Metrics {
         limit: usize,
     ) -> Self {
         let (table, deployments, conversations) = (Arc::default(), Arc::default(), Arc::default());
-        let (access, outside, pins) = (Arc::default(), Arc::default(), Arc::default());
-        let metrics = Self { registry: Registry::new(), table, deployments, conversations, access, outside, pins };
-        let own: [Box<dyn Collector>; 7] = [
+        let (endpoints, access, outside, pins) = (Arc::default(), Arc::default(), Arc::default(), Arc::default());
+        let registry = Registry::new();
+        let metrics = Self { registry, table, deployments, conversations, endpoints, access, outside, pins };
+        let own: [Box<dyn Collector>; 8] = [
+            Box::new(endpoints::EndpointCollector::new(metrics.endpoints.clone(), limit)),
             Box::new(pins::PinCollector::new(metrics.pins.clone(), proxy.clone())),
             Box::new(versions::VersionCollector::new(stats, limit)),
             Box::new(instance::InstanceCollector::new(instance::Sources {
@@ -184,6 +199,11 @@ impl Metrics {
     /// Where the figures of conversations come from. Called at each scrape; must not call back into `Metrics`.
     pub fn set_conversation_source(&self, source: Box<dyn Fn() -> Vec<ConversationFigures> + Send + Sync>) {
         self.conversations.set(source);
+    }
+
+    /// Where the figures of endpoints come from. Called at each scrape; must not call back into `Metrics`.
+    pub fn set_endpoint_source(&self, source: Box<dyn Fn() -> Vec<EndpointFigures> + Send + Sync>) {
+        self.endpoints.set(source);
     }
 
     /// Where the figures of the table of pins come from. Called at each scrape; must not call back into `Metrics`.

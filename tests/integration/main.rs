@@ -6,6 +6,7 @@ mod binary;
 mod cancel;
 mod conversations;
 mod endpoint_wire;
+mod endpoints;
 mod faults;
 mod harness;
 mod health;

@@ -1,13 +1,17 @@
 //! What is live, by agent.
 
+use std::time::Instant;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::conversation::DrainingView;
 use super::deployment::DeploymentStatus;
+use super::endpoint::{EndpointStatus, StandingCheck};
 use super::{ActorView, percent, time};
 use crate::control::agent::Stable;
 use crate::control::view::DeploymentView;
+use crate::routing::endpoint::Tick;
 use crate::routing::table::Agent;
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -28,6 +32,8 @@ pub struct AgentView {
     pub agent: TableAgent,
     /// Versions that get no more new traffic and still have something to do.
     pub draining: Vec<DrainingView>,
+    /// What the agent's standing checks say, by version and endpoint.
+    pub checks: Vec<StandingCheck>,
     /// Who made the stable version so.
     pub stable_by: StableBy,
     /// Of the agent's state: what If-Match takes.
@@ -80,6 +86,8 @@ pub struct TableVersion {
     pub weight_percent: f64,
     pub bucket_ranges: Vec<Buckets>,
     pub endpoints: Vec<String>,
+    /// In the same order.
+    pub endpoint_states: Vec<EndpointStatus>,
 }
 
 /// Both ends are in it.
@@ -91,6 +99,7 @@ pub struct Buckets {
 
 impl TableAgent {
     pub fn new(agent: &Agent, deployment: Option<&DeploymentView>) -> Self {
+        let (rule, now) = (&agent.spec.exchange.ejection, Tick::at(Instant::now()));
         let mut versions: Vec<_> = agent
             .versions
             .iter()
@@ -99,6 +108,7 @@ impl TableAgent {
                 weight_percent: 0.0,
                 bucket_ranges: Vec::new(),
                 endpoints: version.endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect(),
+                endpoint_states: version.endpoints.iter().map(|e| EndpointStatus::new(e, rule, now)).collect(),
             })
             .collect();
         for (range, version) in agent.split.ranges() {
