@@ -62,7 +62,7 @@ fn three() -> Version {
 }
 
 fn for_seconds(seconds: u64, in_a_row: u32) -> Option<Ejected> {
-    Some(Ejected { time: seconds * SECOND, in_a_row })
+    Some(Ejected { time: Duration::from_secs(seconds), in_a_row })
 }
 
 #[test]
