@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 use tokio::net::TcpListener;
@@ -280,6 +280,8 @@ fn metrics(
     metrics.set_table_source(Box::new(move || figures::of_table(&table.load())));
     let table = control.table().clone();
     metrics.set_breaker_source(Box::new(move || figures::of_breakers(&table.load())));
+    let endpoints = control.table().clone();
+    metrics.set_endpoint_source(Box::new(move || figures::of_endpoints(&endpoints.load(), Instant::now())));
     let conversations = control.clone();
     metrics.set_conversation_source(Box::new(move || figures::of_conversations(&conversations)));
     let control = control.clone();

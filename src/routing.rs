@@ -9,6 +9,7 @@ mod budget;
 pub mod compile;
 pub mod conversation;
 pub mod decide;
+pub mod endpoint;
 #[cfg(test)]
 mod fixture;
 pub mod ids;

@@ -6,6 +6,7 @@
 mod agent;
 mod conversations;
 mod deployment;
+mod ejection;
 mod guard;
 mod health;
 mod query;

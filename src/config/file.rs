@@ -14,11 +14,13 @@ use crate::routing::ids::{AgentId, EnvironmentId, SegmentId, VersionId, Weight};
 use crate::routing::spec::{Attribute, EndpointAddress, HostPolicy, Protocol, Scheme};
 
 mod conversations;
+mod ejection;
 mod outside;
 mod resilience;
 mod streams;
 
 pub(super) use conversations::{Conversations, Key, Overrides, Pins, Policy, Token};
+pub(super) use ejection::{Ejection, Rule as EjectionRule};
 pub(super) use outside::{HealthCheck, HttpCheck, Prometheus};
 pub(super) use resilience::{Backoff, Budget, CircuitBreaker, LoadShedding, Priority, Retries};
 pub(super) use streams::{Dialect, Encoded, Price, Streams};
@@ -145,6 +147,11 @@ pub(super) struct Agent {
     pub(super) deployment: Option<Deployment>,
     /// The `health` of deployments that do not have their own: those of the API never do.
     pub(super) health: Option<Vec<HealthCheck>>,
+    /// Asked of every endpoint of the versions that serve, for as long as they do: one that fails gets no requests
+    /// until it passes. Default: none.
+    pub(super) checks: Option<Vec<HealthCheck>>,
+    /// When an endpoint that fails requests gets none for a while. Default: after 5 failures in a row.
+    pub(super) ejection: Option<Ejection>,
     /// What its endpoints speak: `http1` or `http2` (cleartext, prior knowledge). Default: http1.
     pub(super) protocol: Option<Text<Protocol>>,
     /// What the agent sees as `Host`. Default: pass.

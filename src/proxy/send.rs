@@ -1,7 +1,9 @@
 //! A decided request to an endpoint: admitted by the version's circuit breaker, then attempts until there is the head
-//! of an answer or no attempt is left. [`attempt`] is one of them, [`retry`] says what may follow it.
+//! of an answer or no attempt is left. [`attempt`] is one of them, [`failure`] how it fails, [`retry`] what may
+//! follow it.
 
 mod attempt;
+mod failure;
 mod retry;
 
 use std::future::{Future, poll_fn};
@@ -22,7 +24,8 @@ use super::read::Host;
 use super::upstream::Head;
 use crate::routing::table::Agent;
 use crate::telemetry::counters::ErrorCode;
-use attempt::{Failure, Request};
+use attempt::Request;
+use failure::Failure;
 use retry::Retry;
 
 /// The head of an answer, and what the rest of the exchange needs.
@@ -44,12 +47,12 @@ pub(super) async fn send(
     record.place = circuit::enter(agent, record.version())?;
     let conn = record.conn().clone();
     let request = Request::new(&conn, agent, parts, host, &body);
-    let mut retry = Retry::new(&conn, agent, parts);
+    let mut retry = Retry::new(&conn, agent, request.repeatable);
     loop {
-        let endpoints = &agent.versions[record.decision.version].endpoints;
-        let Some(index) = retry.choose(endpoints) else { return Err(no_endpoint(record)) };
+        let endpoints = agent.endpoints(record.decision.version);
+        let Some(choice) = retry.choose(endpoints) else { return Err(no_endpoint(record)) };
         retry.begin();
-        let failure = match attempt::make(&request, record, &endpoints[index], &mut retry, &mut body).await {
+        let failure = match attempt::make(&request, record, choice, &mut retry, &mut body).await {
             Ok((head, lease)) if !retry.is_failure(&head, record) => {
                 body.forget_sent();
                 return Ok(Answer { head, lease, request: body });
@@ -57,7 +60,7 @@ pub(super) async fn send(
             Ok((head, lease)) => Failure::Answered(head, lease),
             Err(failure) => failure,
         };
-        let Some(wait) = retry.after(&failure, index, record, &body) else {
+        let Some(wait) = retry.after(&failure, choice, record, &body) else {
             return failure.pass_on(&conn, agent, body);
         };
         failure.discard(&conn, &mut body).await;
@@ -79,7 +82,7 @@ async fn pause(
     }
     retry.wait_for_all();
     let waited = wait_for(conn, agent, record, tokio::time::sleep(wait)).await?;
-    waited.ok_or_else(attempt::late)
+    waited.ok_or_else(failure::late)
 }
 
 /// A connection, or the moment of the next attempt: what a request of the version waits for is bounded by its circuit

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use super::conversation::{ConversationSpec, PinPolicy, ResponseId, TokenPlace};
+pub use super::endpoint::EjectionSpec;
 use super::ids::{AgentId, EnvironmentId, SegmentId, VersionId, Weight};
 pub use super::resilience::Resilience;
 
@@ -230,6 +231,7 @@ pub struct ExchangeSpec {
     pub pool_idle: Duration,
     pub max_request_body_bytes: u64,
     pub resilience: Resilience,
+    pub ejection: EjectionSpec,
 }
 
 impl Default for ExchangeSpec {
@@ -243,6 +245,7 @@ impl Default for ExchangeSpec {
             pool_idle: Duration::from_secs(3),
             max_request_body_bytes: 64 << 20,
             resilience: Resilience::default(),
+            ejection: EjectionSpec::default(),
         }
     }
 }

@@ -10,12 +10,13 @@
 //! and a gauge; one that
 //! had streams or told tokens, at most 88 more: six ends, two histograms of 22, two of 17, two counters of tokens,
 //! the cost and the answers without a price.
-//! Gauges of weights, deployments, guards, conversations and circuit breakers are cut off at the same number, in label
-//! order.
+//! Gauges of weights, deployments, guards, conversations and circuit breakers, and what is told of endpoints (at most
+//! four states and eight reasons a version), are cut off at the same number, in label order.
 
 mod bound;
 mod conversations;
 mod deployments;
+mod endpoints;
 mod family;
 mod instance;
 mod outside;
@@ -121,6 +122,16 @@ pub struct ConversationFigures {
     pub to_migrate: Option<u64>,
 }
 
+/// What the scrape shows of the endpoints of one version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointFigures {
+    pub labels: VersionLabels,
+    /// How many are in each state that any is in.
+    pub states: Vec<(&'static str, u64)>,
+    /// How often they were ejected, by the reasons that there were.
+    pub ejections: Vec<(&'static str, u64)>,
+}
+
 /// What the scrape shows of the table of conversations.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PinFigures {
@@ -138,6 +149,7 @@ pub struct Metrics {
     deployments: Arc<Source<Vec<DeploymentFigures>>>,
     conversations: Arc<Source<Vec<ConversationFigures>>>,
     breakers: Arc<Source<Vec<BreakerFigures>>>,
+    endpoints: Arc<Source<Vec<EndpointFigures>>>,
     access: Arc<Mutex<Option<Arc<AccessCounters>>>>,
     outside: Arc<Mutex<Option<Arc<OutsideCounters>>>>,
     pins: Arc<Source<PinFigures>>,
@@ -160,11 +172,13 @@ impl Metrics {
             deployments: Arc::default(),
             conversations: Arc::default(),
             breakers: Arc::default(),
+            endpoints: Arc::default(),
             access: Arc::default(),
             outside: Arc::default(),
             pins: Arc::default(),
         };
-        let own: [Box<dyn Collector>; 8] = [
+        let own: [Box<dyn Collector>; 9] = [
+            Box::new(endpoints::EndpointCollector::new(metrics.endpoints.clone(), limit)),
             Box::new(pins::PinCollector::new(metrics.pins.clone(), proxy.clone())),
             Box::new(protection::ProtectionCollector::new(metrics.breakers.clone(), proxy.clone(), limit)),
             Box::new(versions::VersionCollector::new(stats, limit)),
@@ -210,6 +224,11 @@ impl Metrics {
     /// Where the circuit breakers' figures come from. Called at each scrape; must not call back into `Metrics`.
     pub fn set_breaker_source(&self, source: Box<dyn Fn() -> Vec<BreakerFigures> + Send + Sync>) {
         self.breakers.set(source);
+    }
+
+    /// Where the figures of endpoints come from. Called at each scrape; must not call back into `Metrics`.
+    pub fn set_endpoint_source(&self, source: Box<dyn Fn() -> Vec<EndpointFigures> + Send + Sync>) {
+        self.endpoints.set(source);
     }
 
     /// Where the figures of the table of pins come from. Called at each scrape; must not call back into `Metrics`.

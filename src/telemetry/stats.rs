@@ -18,6 +18,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::bell::Bell;
+use super::endpoints::Ejections;
 use histogram::Histogram;
 
 pub use exchange::{Exchange, Usage};
@@ -77,6 +78,8 @@ pub struct VersionLabels {
 /// All figures of one version in one environment. Outlives the tables that point to it.
 pub struct VersionStats {
     pub labels: VersionLabels,
+    /// Of its endpoints.
+    pub ejections: Ejections,
     /// By worker; made when the worker first serves this version, so that idle versions cost nothing.
     shards: Box<[OnceLock<Box<Shard>>]>,
     /// Whether a judge watches: then each outcome rings its bell.
@@ -116,7 +119,8 @@ impl Totals {
 impl VersionStats {
     pub fn new(labels: VersionLabels, workers: usize, bell: Arc<Bell>) -> Self {
         let shards = (0..workers).map(|_| OnceLock::new()).collect();
-        Self { labels, shards, guarded: AtomicBool::new(false), bell, protection: Protection::default() }
+        let (ejections, protection) = (Ejections::default(), Protection::default());
+        Self { labels, ejections, shards, guarded: AtomicBool::new(false), bell, protection }
     }
 
     fn shard(&self, worker: usize) -> &Shard {

@@ -7,6 +7,7 @@ mod cancel;
 mod circuit;
 mod conversations;
 mod endpoint_wire;
+mod endpoints;
 mod faults;
 mod harness;
 mod health;

@@ -11,7 +11,7 @@ use crate::admin::error::Problem;
 use crate::admin::order::etag;
 use crate::admin::page::{self, Page};
 use crate::admin::query::Fields;
-use crate::admin::wire::{AgentSummary, AgentView, DrainingView, TableAgent};
+use crate::admin::wire::{AgentSummary, AgentView, DrainingView, StandingCheck, TableAgent};
 use crate::control::model::AgentKey;
 use crate::routing::table::Agent;
 
@@ -77,6 +77,7 @@ pub async fn show(
         config_hash: table.config_hash.to_string(),
         agent: TableAgent::new(agent, state.control.deployment(&key).as_ref()),
         draining: DrainingView::all(&state.control.draining(&key)),
+        checks: state.control.standing(&key).into_iter().map(StandingCheck::from).collect(),
         stable_by: (&known.stable).into(),
         revision: known.revision,
     };

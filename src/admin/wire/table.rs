@@ -1,17 +1,19 @@
 //! What is live, by agent.
 
-use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::breaker::BreakerView;
 use super::conversation::DrainingView;
 use super::deployment::DeploymentStatus;
+use super::endpoint::{EndpointStatus, StandingCheck};
 use super::{ActorView, percent, time};
 use crate::control::agent::Stable;
 use crate::control::view::DeploymentView;
-use crate::routing::table::{Agent, Version};
-use crate::telemetry::stats::BreakerPhase;
+use crate::routing::endpoint::Tick;
+use crate::routing::table::Agent;
 
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -31,6 +33,8 @@ pub struct AgentView {
     pub agent: TableAgent,
     /// Versions that get no more new traffic and still have something to do.
     pub draining: Vec<DrainingView>,
+    /// What the agent's standing checks say, by version and endpoint.
+    pub checks: Vec<StandingCheck>,
     /// Who made the stable version so.
     pub stable_by: StableBy,
     /// Of the agent's state: what If-Match takes.
@@ -83,45 +87,10 @@ pub struct TableVersion {
     pub weight_percent: f64,
     pub bucket_ranges: Vec<Buckets>,
     pub endpoints: Vec<String>,
+    /// In the same order.
+    pub endpoint_states: Vec<EndpointStatus>,
     /// `null` where the agent has none.
     pub circuit_breaker: Option<BreakerView>,
-}
-
-/// How a version's circuit breaker stands.
-#[derive(Debug, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct BreakerView {
-    pub state: BreakerStateView,
-    /// Times that it opened.
-    pub opened: u64,
-    /// Requests with the version now.
-    pub concurrent: u32,
-    /// Those of them that wait for a connection or their next attempt.
-    pub pending: u32,
-}
-
-#[derive(Debug, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum BreakerStateView {
-    Closed,
-    Open,
-    HalfOpen,
-}
-
-impl BreakerView {
-    fn of(version: &Version) -> Self {
-        let protection = &version.stats.protection;
-        Self {
-            state: match protection.breaker().phase {
-                BreakerPhase::Closed => BreakerStateView::Closed,
-                BreakerPhase::Open => BreakerStateView::Open,
-                BreakerPhase::HalfOpen => BreakerStateView::HalfOpen,
-            },
-            opened: protection.opened.load(Ordering::Relaxed),
-            concurrent: protection.concurrent.load(Ordering::Relaxed),
-            pending: protection.pending.load(Ordering::Relaxed),
-        }
-    }
 }
 
 /// Both ends are in it.
@@ -133,6 +102,7 @@ pub struct Buckets {
 
 impl TableAgent {
     pub fn new(agent: &Agent, deployment: Option<&DeploymentView>) -> Self {
+        let (rule, now) = (&agent.spec.exchange.ejection, Tick::at(Instant::now()));
         let mut versions: Vec<_> = agent
             .versions
             .iter()
@@ -142,6 +112,7 @@ impl TableAgent {
                 bucket_ranges: Vec::new(),
                 endpoints: version.endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect(),
                 circuit_breaker: agent.spec.exchange.resilience.breaker.map(|_| BreakerView::of(version)),
+                endpoint_states: version.endpoints.iter().map(|e| EndpointStatus::new(e, rule, now)).collect(),
             })
             .collect();
         for (range, version) in agent.split.ranges() {

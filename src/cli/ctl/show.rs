@@ -1,6 +1,7 @@
 //! Answers of the API for people.
 
 pub mod conversations;
+mod endpoints;
 mod readings;
 
 use std::fmt::Write as _;
@@ -41,6 +42,11 @@ pub fn agent(agent: &Agent, style: Style) -> String {
     ]);
     out.push('\n');
     out.push_str(&versions(&agent.versions, style));
+    let troubled = endpoints::troubled(agent, style);
+    if !troubled.is_empty() {
+        out.push('\n');
+        out.push_str(&troubled);
+    }
     let draining = conversations::draining(&agent.draining, style);
     if !draining.is_empty() {
         out.push('\n');

@@ -13,6 +13,7 @@ use super::super::scalar::{FromText, Ordered, Text};
 use super::DEFAULT_ENVIRONMENT;
 use super::conversations;
 use super::deployment;
+use super::ejection;
 use super::health;
 use super::resilience::resilience;
 use super::scope::Scope;
@@ -52,10 +53,12 @@ pub(super) fn check(
     let (deployment, share) = deployment.unzip();
     let streams = streams::streams(agent.streams.unwrap_or_default(), prices, scope);
     let protocol = agent.protocol.map(|Text(protocol)| protocol);
-    let mut exchange =
-        exchange(protocol, agent.host, agent.timeouts.unwrap_or_default(), agent.max_request_body, scope);
+    let checks = health::check(agent.checks.unwrap_or_default(), "checks", scope);
+    let ejection = ejection::check(agent.ejection, scope);
+    let exchange = exchange(protocol, agent.host, agent.timeouts.unwrap_or_default(), agent.max_request_body, scope);
     let whole = exchange.response_timeout;
-    exchange.resilience = resilience(agent.retries, agent.circuit_breaker, agent.priority, whole, scope);
+    let resilience = resilience(agent.retries, agent.circuit_breaker, agent.priority, whole, scope);
+    let exchange = ExchangeSpec { ejection, resilience, ..exchange };
     let spec = AgentSpec {
         id,
         environment: agent.environment.map_or_else(|| EnvironmentId::new(DEFAULT_ENVIRONMENT), |Text(e)| e),
@@ -70,7 +73,8 @@ pub(super) fn check(
         streams,
         conversations: agent.conversations.map(|given| conversations::check(given, scope)),
     };
-    let intent = AgentIntent { spec: Arc::new(spec), deployment: deployment.flatten(), health: health.into() };
+    let (deployment, health, checks) = (deployment.flatten(), health.into(), checks.into());
+    let intent = AgentIntent { spec: Arc::new(spec), deployment, health, checks };
     Some(Checked { intent, share })
 }
 
@@ -308,6 +312,6 @@ fn exchange(
             default.max_request_body_bytes,
             0..=1 << 40,
         ),
-        resilience: default.resilience,
+        ..default
     }
 }

@@ -18,6 +18,7 @@ fn each_is_known_here() {
         "blue-green.yaml",
         "canary.yaml",
         "conversations.yaml",
+        "endpoints.yaml",
         "gated.yaml",
         "grpc.yaml",
         "launchdarkly.yaml",
@@ -52,6 +53,17 @@ fn canary() {
     assert_eq!(deployment.guards.len(), 3);
     let margin = GuardTest::WorseThanStable { margin: 0.01, slower_than: None, cap: None, confidence: 0.999 };
     assert_eq!(deployment.guards[2].test, margin);
+}
+
+#[test]
+fn endpoints() {
+    let config = example("endpoints.yaml");
+    let [agent] = &config.agents[..] else { panic!("one agent") };
+    let (rule, default) = (&agent.spec.exchange.ejection, EjectionSpec::default());
+    assert_eq!(rule.max_ejected.to_string(), "67%");
+    assert_eq!(EjectionSpec { max_ejected: default.max_ejected, ..rule.clone() }, default, "the defaults else");
+    let [check] = &agent.checks[..] else { panic!("one check") };
+    assert_eq!((check.kind.to_string().as_str(), check.retries, check.successes), ("GET /healthz", 2, 2));
 }
 
 #[test]

@@ -39,6 +39,27 @@ fn what_is_left_out_has_a_default() {
 }
 
 #[test]
+fn ejection_is_on_unless_it_is_off_and_what_is_left_out_has_its_default() {
+    let ejection = |more: &str| agent(more).spec.exchange.ejection.clone();
+    let default = EjectionSpec::default();
+    assert_eq!((ejection(""), ejection("ejection: {}")), (default.clone(), default.clone()));
+    assert_eq!(ejection("ejection: off"), EjectionSpec { consecutive_failures: None, ..default.clone() });
+    let own = ejection("ejection: { consecutive_failures: 2, statuses: [], base_time: 10m, max_ejected: 25% }");
+    let ten_minutes = Duration::from_secs(600);
+    let expected = EjectionSpec {
+        consecutive_failures: Some(2),
+        statuses: vec![],
+        base_time: ten_minutes,
+        // Never shorter than the first.
+        max_time: ten_minutes,
+        max_ejected: Weight::new(25_000).unwrap(),
+    };
+    assert_eq!(own, expected);
+    let checks = agent("checks: [{ tcp: {} }, { http: {}, successes: 3 }]").checks;
+    assert_eq!(checks.iter().map(|check| check.successes).collect::<Vec<_>>(), [1, 3]);
+}
+
+#[test]
 fn each_strategy_has_its_steps() {
     type Steps<'a> = &'a [(u32, Option<Duration>)];
     let minutes = |n: u64| Some(Duration::from_secs(n * 60));

@@ -2,29 +2,30 @@
 
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Instant;
+use std::task::Poll;
 
-use http::header::{EXPECT, HeaderValue};
+use http::header::{EXPECT, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, StatusCode, Version, request};
 
-use super::retry::{Expiry, Retry, is_repeatable};
-use super::{Answer, wait_for};
+use super::failure::{Failure, Link, Unsent};
+use super::retry::{Expiry, Retry};
+use super::wait_for;
+use crate::proxy::balance::{self, Attempt, Choice};
 use crate::proxy::body::RequestBody;
 use crate::proxy::connection::ClientConn;
 use crate::proxy::encode::RequestHead;
 use crate::proxy::error::Fault;
 use crate::proxy::outcome::Record;
 use crate::proxy::pool::Lease;
-use crate::proxy::read::{Host, body_too_large, body_too_late};
+use crate::proxy::read::Host;
 use crate::proxy::tunnel;
-use crate::proxy::upstream::{self, Broken, ConnectError, Head, Http2, Upstream};
+use crate::proxy::upstream::{self, ConnectError, Head, Http2, Upstream};
 use crate::routing::spec::{HostPolicy, Protocol};
 use crate::routing::table::{Agent, Endpoint};
 use crate::telemetry::counters::{ErrorCode, add};
 
-/// So much of an answer that nobody will get is read, so that its connection may carry another request.
-const DISCARDED_BYTES: usize = 64 << 10;
+/// A client that sends this says that its request may be repeated, whatever the method.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// What all attempts of a request have in common.
 pub(super) struct Request<'a> {
@@ -39,6 +40,8 @@ pub(super) struct Request<'a> {
     forward_interim: bool,
     /// The client waits for `100 Continue`, and so do we: the endpoint may refuse before the body is sent.
     waits: bool,
+    /// It may be acted on twice.
+    pub repeatable: bool,
     /// An idle connection is asked whether it still lives, for the request could not be sent twice.
     probe: bool,
 }
@@ -52,6 +55,7 @@ impl<'a> Request<'a> {
         body: &RequestBody,
     ) -> Self {
         let forward_interim = parts.version == Version::HTTP_11;
+        let repeatable = parts.method.is_idempotent() || parts.headers.contains_key(IDEMPOTENCY_KEY);
         Self {
             conn,
             agent,
@@ -64,7 +68,8 @@ impl<'a> Request<'a> {
             offer: tunnel::offer(parts),
             forward_interim,
             waits: forward_interim && !body.is_empty() && parts.headers.contains_key(EXPECT),
-            probe: !is_repeatable(parts) || !body.is_empty(),
+            repeatable,
+            probe: !repeatable || !body.is_empty(),
         }
     }
 
@@ -86,41 +91,14 @@ impl<'a> Request<'a> {
     }
 }
 
-/// Why an attempt has no answer that is good.
-pub(super) enum Failure {
-    /// Not even tried.
-    Refused(Fault),
-    NoConnection(ConnectError),
-    /// No head.
-    Unsent(Unsent, Link),
-    /// An answer that is as good as none.
-    Answered(Head, Lease),
-}
-
-/// What kind of a connection an attempt went over.
-pub(super) struct Link {
-    /// It has carried a request before: only then can it be stale.
-    pub is_reused: bool,
-    /// Other exchanges are on it.
-    pub is_shared: bool,
-}
-
-/// Why there is no head.
-pub(super) enum Unsent {
-    Broken(Broken),
-    /// Not in the time of the exchange.
-    Expired,
-    /// Not in the time of the attempt, and another one is permitted.
-    Slow,
-}
-
 pub(super) async fn make(
     request: &Request<'_>,
     record: &mut Record,
-    endpoint: &Endpoint,
+    choice: Choice,
     retry: &mut Retry<'_>,
     body: &mut RequestBody,
 ) -> Result<(Head, Lease), Failure> {
+    let endpoint = &request.agent.versions[record.decision.version].endpoints[choice.index];
     let mut lease = lease(request, record, endpoint, retry.may_reuse()).await?;
     if let Some(log) = &mut record.log {
         log.endpoint = Some(endpoint.address.to_string());
@@ -147,6 +125,7 @@ pub(super) async fn make(
         Ok(head) => head,
         Err(unsent) => return Err(Failure::Unsent(unsent, link)),
     };
+    balance::note(record, choice, Attempt::Answered(head.status));
     check_switch(&head, request.offer.as_ref(), lease.upstream_ref()).map_err(Failure::Refused)?;
     Ok((head, lease))
 }
@@ -208,84 +187,6 @@ async fn until_head(
         polled => polled.map_err(Unsent::Broken),
     })
     .await
-}
-
-impl Failure {
-    /// What the client gets when nothing follows.
-    pub fn pass_on(self, conn: &ClientConn, agent: &Agent, mut body: RequestBody) -> Result<Answer, Fault> {
-        match self {
-            Self::Refused(fault) => Err(fault),
-            Self::NoConnection(error) => Err(connect_fault(&error)),
-            Self::Unsent(unsent, _) => Err(unsent.into_fault(conn, agent)),
-            Self::Answered(head, lease) => {
-                body.forget_sent();
-                Ok(Answer { head, lease, request: body })
-            }
-        }
-    }
-
-    /// Lets go of it, for another attempt follows. A connection is kept where all of the answer is here; one with more
-    /// to come is closed.
-    pub async fn discard(self, conn: &ClientConn, body: &mut RequestBody) {
-        let Self::Answered(_, mut lease) = self else { return };
-        if !lease.upstream_ref().has_sent_all() {
-            return;
-        }
-        if poll_fn(|cx| Poll::Ready(has_passed(cx, conn, &mut lease, body))).await {
-            lease.give_back(Instant::now());
-        }
-    }
-}
-
-/// Reads what is here; whether that was all.
-fn has_passed(cx: &mut Context<'_>, conn: &ClientConn, lease: &mut Lease, body: &mut RequestBody) -> bool {
-    let mut left = DISCARDED_BYTES;
-    loop {
-        match lease.upstream().poll_frame(cx, &conn.worker.scratch, body) {
-            Poll::Ready(None) => return true,
-            Poll::Ready(Some(Ok(frame))) => {
-                let Some(rest) = left.checked_sub(frame.data_ref().map_or(0, bytes::Bytes::len)) else { return false };
-                left = rest;
-            }
-            Poll::Ready(Some(Err(_))) | Poll::Pending => return false,
-        }
-    }
-}
-
-fn connect_fault(error: &ConnectError) -> Fault {
-    tracing::debug!(%error, "could not reach an endpoint");
-    match error {
-        ConnectError::TimedOut => {
-            Fault::new(ErrorCode::ConnectTimeout, "the agent did not accept a connection in time")
-        }
-        _ => Fault::new(ErrorCode::ConnectFailed, "the agent could not be reached"),
-    }
-}
-
-/// There is no head, and no time left.
-pub(super) fn late() -> Fault {
-    Fault::new(ErrorCode::ResponseTimeout, "the agent did not answer in time")
-}
-
-impl Unsent {
-    fn into_fault(self, conn: &ClientConn, agent: &Agent) -> Fault {
-        let reset = |message| Fault::new(ErrorCode::UpstreamReset, message);
-        match (conn.request_fault.get(), self) {
-            (Some(ErrorCode::BodyTooLarge), _) => body_too_large(&agent.spec.exchange),
-            (Some(ErrorCode::BodyTimeout), _) => body_too_late(),
-            (Some(code), _) => Fault::new(code, "the request body broke off"),
-            (None, Self::Expired | Self::Slow) => late(),
-            (None, Self::Broken(Broken::Malformed(why))) => {
-                Fault::new(ErrorCode::BadResponse, format!("the agent's answer is not valid HTTP: {why}"))
-            }
-            (None, Self::Broken(Broken::CutShort)) => {
-                reset("the agent closed the connection within the head of its answer")
-            }
-            (None, Self::Broken(Broken::Reset)) => reset("the agent reset the stream before answering"),
-            (None, Self::Broken(Broken::NotStarted)) => reset("the agent refused the request again and again"),
-            (None, Self::Broken(_)) => reset("the agent closed the connection before answering"),
-        }
-    }
 }
 
 /// An endpoint may switch to what was offered, once it has the whole request.

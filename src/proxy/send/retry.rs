@@ -14,23 +14,22 @@
 
 use std::time::{Duration, Instant};
 
-use http::header::{HeaderName, RETRY_AFTER};
-use http::{HeaderMap, StatusCode, request};
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, StatusCode};
 
-use super::attempt::{Failure, Link, Unsent};
-use crate::proxy::balance;
+use super::failure::{Failure, Link, Unsent};
+use crate::proxy::balance::{self, Attempt, Choice};
 use crate::proxy::body::RequestBody;
 use crate::proxy::connection::ClientConn;
 use crate::proxy::grpc;
 use crate::proxy::outcome::Record;
 use crate::proxy::upstream::{Broken, Head};
+use crate::routing::endpoint::Endpoints;
 use crate::routing::spec::ExchangeSpec;
-use crate::routing::table::{Agent, Endpoint};
+use crate::routing::table::Agent;
 use crate::telemetry::counters::add;
+use crate::telemetry::endpoints::EjectionReason;
 use crate::telemetry::stats::RetryResult;
-
-/// A client that sends this says that its request may be repeated, whatever the method.
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// How many endpoints are tried before a request is given up because none takes a connection.
 const MAX_CONNECTS: usize = 3;
@@ -49,7 +48,7 @@ pub(in crate::proxy) struct Retry<'a> {
     /// Those of them that took no connection.
     unconnected: usize,
     /// Where to go next, whatever the load.
-    again_at: Option<usize>,
+    again_at: Option<Choice>,
     /// A pooled connection was stale: a new one is made.
     stale: bool,
     repeats: u32,
@@ -70,11 +69,11 @@ pub(super) enum Expiry {
 }
 
 impl<'a> Retry<'a> {
-    pub(super) fn new(conn: &'a ClientConn, agent: &'a Agent, parts: &request::Parts) -> Self {
+    pub(super) fn new(conn: &'a ClientConn, agent: &'a Agent, repeatable: bool) -> Self {
         Self {
             conn,
             spec: &agent.spec.exchange,
-            repeatable: is_repeatable(parts),
+            repeatable,
             tried: Vec::new(),
             unconnected: 0,
             again_at: None,
@@ -86,9 +85,8 @@ impl<'a> Retry<'a> {
     }
 
     /// Where the next attempt goes. `None`: there is no endpoint.
-    pub(super) fn choose(&mut self, endpoints: &[Endpoint]) -> Option<usize> {
-        let worker = &self.conn.worker;
-        self.again_at.take().or_else(|| balance::choose(endpoints, &worker.pools, &self.tried, || worker.random()))
+    pub(super) fn choose(&mut self, endpoints: Endpoints<'_>) -> Option<Choice> {
+        self.again_at.take().or_else(|| balance::choose(endpoints, &self.conn.worker, &self.tried))
     }
 
     /// Whether the next attempt may go over a connection that has been idle.
@@ -130,15 +128,27 @@ impl<'a> Retry<'a> {
 
     /// The deadline has passed while the endpoint was waited for.
     pub(super) fn expired(&mut self, record: &mut Record, body: &RequestBody) -> Expiry {
-        if !std::mem::take(&mut self.is_short) || self.left(Instant::now()).is_some_and(|left| left.is_zero()) {
+        if !std::mem::take(&mut self.is_short) || (body.is_empty() && self.is_over()) {
             return Expiry::Over;
         }
         // A client that is slow to send its request says nothing of the endpoint.
         if !self.conn.awaits_client.get() && self.permit(record, body) {
             return Expiry::TryAgain;
         }
-        self.wait_for_all();
+        self.go_on(body);
         Expiry::GoOn
+    }
+
+    /// The attempt gets the time of the exchange, which counts from the last progress of its body, if it has one.
+    fn go_on(&self, body: &RequestBody) {
+        let each = self.spec.resilience.retries.per_try_timeout.unwrap_or_default();
+        let whole = self.spec.response_timeout.unwrap_or(self.spec.idle_timeout);
+        if body.is_empty() { self.wait_for_all() } else { self.conn.wait(Instant::now(), whole.saturating_sub(each)) }
+    }
+
+    /// The time for the whole is over.
+    fn is_over(&self) -> bool {
+        self.left(Instant::now()).is_some_and(|left| left.is_zero())
     }
 
     /// Whether an answer is as good as none.
@@ -153,41 +163,46 @@ impl<'a> Retry<'a> {
         }
     }
 
-    /// How long to wait before the next attempt; `None`: the failure is passed on.
+    /// Notes what a failure says of its endpoint, and answers how long to wait before the next attempt; `None`: it is
+    /// passed on.
     pub(super) fn after(
         &mut self,
         failure: &Failure,
-        index: usize,
+        choice: Choice,
         record: &mut Record,
         body: &RequestBody,
     ) -> Option<Duration> {
         match failure {
             Failure::Refused(_) => None,
-            Failure::NoConnection(_) => self.connect_elsewhere(index, record),
+            Failure::NoConnection(error) => {
+                note(record, choice, error.reason());
+                self.connect_elsewhere(choice, record)
+            }
             Failure::Unsent(unsent, link) if self.is_untouched(unsent, link) && body.may_be_repeated() => {
-                self.repeat(index, link, record);
+                self.repeat(choice, link, record);
                 Some(Duration::ZERO)
             }
             Failure::Unsent(unsent, _) => {
+                note(record, choice, unsent.reason(self.conn));
                 let granted = match unsent {
                     // Else it would not have been cut.
                     Unsent::Slow => true,
                     Unsent::Expired | Unsent::Broken(Broken::Request | Broken::NotStarted) => false,
                     Unsent::Broken(_) => self.permit(record, body),
                 };
-                granted.then(|| self.again(index, None, record))
+                granted.then(|| self.again(choice, None, record))
             }
             Failure::Answered(head, _) => {
-                self.permit(record, body).then(|| self.again(index, retry_after(&head.headers), record))
+                self.permit(record, body).then(|| self.again(choice, retry_after(&head.headers), record))
             }
         }
     }
 
-    fn connect_elsewhere(&mut self, index: usize, record: &mut Record) -> Option<Duration> {
+    fn connect_elsewhere(&mut self, choice: Choice, record: &mut Record) -> Option<Duration> {
         self.unconnected += 1;
-        self.tried.push(index);
+        self.tried.push(choice.index);
         let endpoints = record.version().endpoints.len();
-        if self.unconnected >= endpoints.min(MAX_CONNECTS) || self.left(Instant::now()).is_some_and(|t| t.is_zero()) {
+        if self.unconnected >= endpoints.min(MAX_CONNECTS) || self.is_over() {
             return None;
         }
         record.retry(RetryResult::Sent);
@@ -206,11 +221,11 @@ impl<'a> Retry<'a> {
         untouched && self.repeats < MAX_REPEATS && self.conn.request_fault.get().is_none()
     }
 
-    fn repeat(&mut self, index: usize, link: &Link, record: &mut Record) {
+    fn repeat(&mut self, choice: Choice, link: &Link, record: &mut Record) {
         self.repeats += 1;
         self.stale = true;
         if !link.is_shared {
-            self.again_at = Some(index);
+            self.again_at = Some(choice);
             add(&self.conn.worker.counters().upstream_stale);
         }
         record.retry(RetryResult::Sent);
@@ -220,7 +235,7 @@ impl<'a> Retry<'a> {
     fn permit(&mut self, record: &mut Record, body: &RequestBody) -> bool {
         let spec = &self.spec.resilience.retries;
         let is_whole = self.conn.request_fault.get().is_none() && body.may_be_repeated();
-        if !self.repeatable || !is_whole || spec.attempts == 0 {
+        if !self.repeatable || !is_whole || spec.attempts == 0 || self.is_over() {
             return false;
         }
         if self.retries >= spec.attempts {
@@ -238,9 +253,9 @@ impl<'a> Retry<'a> {
     }
 
     /// One more attempt, which was permitted: at another endpoint, after a while.
-    fn again(&mut self, index: usize, asked: Option<Duration>, record: &mut Record) -> Duration {
+    fn again(&mut self, choice: Choice, asked: Option<Duration>, record: &mut Record) -> Duration {
         let wait = self.spec.resilience.retries.backoff.wait(self.retries, asked, self.conn.worker.random());
-        self.tried.push(index);
+        self.tried.push(choice.index);
         self.retries += 1;
         self.stale = false;
         record.retry(RetryResult::Sent);
@@ -248,8 +263,10 @@ impl<'a> Retry<'a> {
     }
 }
 
-pub(super) fn is_repeatable(parts: &request::Parts) -> bool {
-    parts.method.is_idempotent() || parts.headers.contains_key(IDEMPOTENCY_KEY)
+fn note(record: &Record, choice: Choice, reason: Option<EjectionReason>) {
+    if let Some(reason) = reason {
+        balance::note(record, choice, Attempt::Failed(reason));
+    }
 }
 
 /// In seconds; a date is not waited for.

@@ -131,6 +131,11 @@ fn full() -> Rig {
     rig.proxy[0].shedding.refused(Shedding::Low);
     rig.proxy[1].shedding.refused(Shedding::Low);
     rig.proxy[1].shedding.set(Duration::from_millis(750), Shedding::Normal);
+    rig.metrics.set_endpoint_source(Box::new(|| {
+        let labels = labels("production", "support-bot", "1.4.2");
+        let (states, ejections) = (vec![("in_service", 2), ("ejected", 1)], vec![("reset", 4)]);
+        vec![EndpointFigures { labels, states, ejections }]
+    }));
     rig.metrics.set_access_log(Arc::default());
     let outside = Arc::new(OutsideCounters::default());
     outside.checked(false);
@@ -251,6 +256,9 @@ fn every_figure_is_shown_where_it_belongs() {
         (format!(r#"pointsman_conversations{{{agent},version="1.5.0"}}"#), 3.0),
         (format!(r#"pointsman_version_draining{{{agent},version="1.4.2",of="responses"}}"#), 1.0),
         (format!(r#"pointsman_migration_remaining{{{agent},version="1.4.2"}}"#), 3.0),
+        (format!(r#"pointsman_endpoints{{{stable},state="in_service"}}"#), 2.0),
+        (format!(r#"pointsman_endpoints{{{stable},state="ejected"}}"#), 1.0),
+        (format!(r#"pointsman_endpoint_ejections_total{{{stable},reason="reset"}}"#), 4.0),
         (format!(r#"pointsman_build_info{{version="{}"}}"#, env!("CARGO_PKG_VERSION")), 1.0),
     ] {
         assert_eq!(scrape.of(&series), Some(value), "{series}");
@@ -281,8 +289,9 @@ fn what_the_registry_was_told_of_is_all_shown() {
     let rig = full();
     let scrape = rig.scrape();
     let own: BTreeSet<&str> = scrape.types.keys().map(String::as_str).filter(|n| n.starts_with("pointsman_")).collect();
-    let collectors: [Box<dyn Collector>; 7] = [
+    let collectors: [Box<dyn Collector>; 8] = [
         Box::new(protection::ProtectionCollector::new(Arc::default(), rig.proxy.clone(), 1)),
+        Box::new(endpoints::EndpointCollector::new(Arc::default(), 1)),
         Box::new(conversations::ConversationCollector::new(Arc::default(), 1)),
         Box::new(pins::PinCollector::new(Arc::default(), rig.proxy.clone())),
         Box::new(outside::OutsideCollector::new(Arc::default())),
