@@ -191,3 +191,30 @@ fn what_is_shed_is_refused_before_its_body_is_sent() {
     release.send(()).unwrap();
     assert_eq!(first.message().unwrap().text(), "held");
 }
+
+#[test]
+fn a_canary_whose_breaker_opened_is_judged_by_what_its_clients_got() {
+    let (stable, canary) = (Endpoint::saying("fine"), Endpoint::answering(|_| status(500)));
+    let app = App::with_agents(&format!(
+        "  bot:
+    versions: {{ 1.0.0: {{ endpoints: ['{}'] }}, 2.0.0: {{ endpoints: ['{}'] }} }}
+    stable: 1.0.0
+    circuit_breaker: {{ consecutive_failures: 2, open_for: 1h }}
+    deployment:
+      version: 2.0.0
+      steps: [{{ weight: 50%, hold: 1h }}, {{ weight: 100% }}]
+      guards: [{{ metric: error_rate, above: 20%, window: 1m, min_requests: 10 }}]
+",
+        stable.url(),
+        canary.url()
+    ));
+    let mut client = app.client();
+    let mut user = 0;
+    eventually("it is rolled back", || {
+        user += 1;
+        client.get("/", &format!("user-{user}"));
+        app.admin_get("/api/v1/agents/bot/deployment").json()["state"] == "rolled_back"
+    });
+    // Two that it failed itself would not have been enough.
+    assert_eq!((app.outcomes("server_error"), app.outcomes("circuit_open") >= 8.0), (2.0, true));
+}
