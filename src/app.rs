@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use crate::admin::auth::Auth;
 use crate::admin::tokens::{file::TokenFile, live::LiveTokens};
 use crate::admin::{self, AdminState, Answers, DeploymentForm, Followers};
-use crate::config::{self, AccessLogConfig, Config, Limits, Secret};
+use crate::config::{self, AccessLogConfig, Config, Limits, LoadShedding, Secret};
 use crate::control::keeper::Keeper;
 use crate::control::reconcile::Reconciler;
 use crate::control::service::{Control, Live, StartError};
@@ -32,6 +32,7 @@ use crate::control::store::redb::Redb;
 use crate::control::writer::WriterThread;
 use crate::descriptors;
 use crate::proxy::listen::{self, DataPlane};
+use crate::proxy::shed::SheddingOptions;
 use crate::proxy::worker::{Floods, ProxyOptions, Shared};
 use crate::ready::{Readiness, ReadyGuard};
 use crate::routing::compile::Rejection;
@@ -314,6 +315,10 @@ fn metrics(
     metrics.set_outside(control.outside().clone());
     let table = control.table().clone();
     metrics.set_table_source(Box::new(move || figures::of_table(&table.load())));
+    let table = control.table().clone();
+    metrics.set_breaker_source(Box::new(move || figures::of_breakers(&table.load())));
+    let endpoints = control.table().clone();
+    metrics.set_endpoint_source(Box::new(move || figures::of_endpoints(&endpoints.load(), Instant::now())));
     let conversations = control.clone();
     metrics.set_conversation_source(Box::new(move || figures::of_conversations(&conversations)));
     let control = control.clone();
@@ -356,6 +361,7 @@ fn proxy_options(config: &Config, access_log: Option<AccessLog>) -> ProxyOptions
         http2_floods: Floods { resets: at_most(limits.stream_resets), control: at_most(limits.control_frames) },
         trusted_proxies: config.trusted_proxies.clone(),
         paths: config.paths,
+        shedding: shedding(&config.load_shedding, config.workers),
         access_log,
         keys: Arc::new(config.keys()),
     }
@@ -377,6 +383,11 @@ fn with_descriptors(limits: &Limits) -> usize {
         );
     }
     most.min(limits.connections)
+}
+
+fn shedding(load: &LoadShedding, workers: usize) -> SheddingOptions {
+    let in_flight_per_worker = load.requests_in_flight.map(|limit| limit.div_ceil(workers));
+    SheddingOptions { lateness: load.lateness, interval: load.interval, in_flight_per_worker }
 }
 
 fn bind_admin(address: SocketAddr) -> anyhow::Result<std::net::TcpListener> {

@@ -62,6 +62,7 @@ pub struct Config {
     /// Who may say for whom a request is.
     pub trusted_proxies: Arc<Networks>,
     pub paths: PathPolicy,
+    pub load_shedding: LoadShedding,
     pub access_log: Option<AccessLogConfig>,
     /// Whom guards with a query ask.
     pub prometheus: Option<Arc<PrometheusServer>>,
@@ -151,6 +152,26 @@ pub struct OverridesConfig {
 pub struct SigningKey {
     pub id: String,
     pub secret: Secret,
+}
+
+/// When requests are refused because there is too much to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadShedding {
+    /// How late a worker may be; `None`: as late as it is.
+    pub lateness: Option<Duration>,
+    /// For how long it must be so.
+    pub interval: Duration,
+    /// Of all workers together.
+    pub requests_in_flight: Option<usize>,
+}
+
+impl Default for LoadShedding {
+    /// So late is only a worker that no client is served well by: what it refuses helps the others, and a busy worker
+    /// that keeps up never comes near it.
+    fn default() -> Self {
+        let (lateness, interval) = (Some(Duration::from_millis(500)), Duration::from_secs(1));
+        Self { lateness, interval, requests_in_flight: None }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

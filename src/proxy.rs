@@ -12,7 +12,8 @@
 //!
 //! - one snapshot of the table per request; nothing is looked up by name;
 //! - no lock, no cross-thread write: pools, buffers, timers and counters belong to the worker. Only
-//!   a request of a conversation looks into a table that is shared, under the lock of one of its 512 shards;
+//!   a request of a conversation looks into a table that is shared, under the lock of one of its 512 shards, and only
+//!   one that its endpoint fails writes what all workers read: that endpoint's health ([`balance`]);
 //! - the upstream connection is polled by the task of the client's connection, under HTTP/2 by that of the
 //!   stream, so an exchange is one task and a client that goes away drops both ends at once; only HTTP/2 to
 //!   endpoints, whose connections are shared, has tasks of its own;
@@ -23,6 +24,7 @@
 mod balance;
 mod body;
 mod chunked;
+mod circuit;
 mod client_body;
 mod connection;
 mod conversation;
@@ -45,6 +47,7 @@ mod read;
 mod send;
 mod sending;
 mod serve;
+pub mod shed;
 mod streamed;
 pub mod tap;
 mod trust;

@@ -3,10 +3,13 @@
 //! [`spec`] says what is wanted, [`compile`] turns it into a [`table`] or says everything that is
 //! wrong with it, [`decide`] picks a version for one request.
 
+pub mod breaker;
 pub mod bucket;
+mod budget;
 pub mod compile;
 pub mod conversation;
 pub mod decide;
+pub mod endpoint;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
@@ -21,6 +24,7 @@ pub mod parse;
 pub mod path;
 pub mod pin;
 pub mod rate;
+pub mod resilience;
 pub mod seal;
 pub mod segment;
 pub mod spec;

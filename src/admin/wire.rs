@@ -4,10 +4,12 @@
 //!
 //! camelCase; shares in percent; durations in seconds; times as RFC 3339 in UTC.
 
+mod breaker;
 mod command;
 mod config;
 mod conversation;
 mod deployment;
+mod endpoint;
 mod event;
 mod migration;
 mod points;
@@ -26,6 +28,7 @@ pub use command::{Done, EmergencyRequest, FromBody, ReasonRequest, RollbackReque
 pub use config::ConfigStatus;
 pub use conversation::{ConversationView, ConversationsView, DrainingView, VersionConversationsView};
 pub use deployment::{DeploymentStatus, Verdicts};
+pub use endpoint::{EndpointStatus, StandingCheck};
 pub use event::{EventView, MissedView};
 pub use migration::{MigrationBody, MigrationDone, MigrationView};
 pub use points::RollbackPointView;

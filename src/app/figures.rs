@@ -1,17 +1,22 @@
 //! The rooms' own views → the plain figures that metrics export. Here, for telemetry imports no room.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use crate::control::agent::Tally;
 use crate::control::model::AgentKey;
 use crate::control::service::Control;
 use crate::control::view::DeploymentView;
+use crate::routing::endpoint::{EndpointState, Endpoints, Tick};
 use crate::routing::ids::VersionId;
 use crate::routing::pin::Pins;
 use crate::routing::rate::{Kind, LimitStats, Rates};
-use crate::routing::table::RoutingTable;
+use crate::routing::table::{RoutingTable, Version};
+use crate::telemetry::endpoints::EjectionReason;
 use crate::telemetry::metrics::{
-    CheckFigures, ConversationFigures, DeploymentFigures, GuardFigures, PinFigures, RateFigures, RateTableFigures,
+    BreakerFigures, CheckFigures, ConversationFigures, DeploymentFigures, EndpointFigures, GuardFigures, PinFigures,
+    RateFigures, RateTableFigures,
     RollbackCount, TableFigures, VersionWeight,
 };
 use crate::telemetry::stats::VersionLabels;
@@ -24,6 +29,40 @@ pub(super) fn of_table(table: &RoutingTable) -> TableFigures {
         })
     });
     TableFigures { epoch: table.epoch, config_hash: table.config_hash.clone(), weights: weights.collect() }
+}
+
+/// Of versions that have a breaker.
+pub(super) fn of_breakers(table: &RoutingTable) -> Vec<BreakerFigures> {
+    let guarded = table.agents.iter().filter(|agent| agent.spec.exchange.resilience.breaker.is_some());
+    let figures = |version: &Version| BreakerFigures {
+        labels: version.stats.labels.clone(),
+        phase: version.stats.protection.breaker().phase,
+        opened: version.stats.protection.opened.load(Ordering::Relaxed),
+    };
+    guarded.flat_map(|agent| agent.versions.iter().map(figures)).collect()
+}
+
+/// Of the versions that new requests may get, and of others of which an endpoint is out or was.
+pub(super) fn of_endpoints(table: &RoutingTable, now: Instant) -> Vec<EndpointFigures> {
+    let now = Tick::at(now);
+    let mut all = Vec::new();
+    for agent in &table.agents {
+        for (index, version) in agent.versions.iter().enumerate() {
+            let Endpoints { all: endpoints, rule } = agent.endpoints(index);
+            let in_state = |state: EndpointState| {
+                endpoints.iter().filter(|endpoint| endpoint.health.view(rule, now).state == state).count() as u64
+            };
+            let states = EndpointState::ALL.map(|state| (state.as_str(), in_state(state)));
+            let states: Vec<_> = states.into_iter().filter(|(_, count)| *count > 0).collect();
+            let reasons = EjectionReason::ALL.map(|reason| (reason.as_str(), version.stats.ejections.count(reason)));
+            let ejections: Vec<_> = reasons.into_iter().filter(|(_, count)| *count > 0).collect();
+            let is_quiet = ejections.is_empty() && states.iter().all(|(state, _)| *state == "in_service");
+            if agent.may_choose(index) || !is_quiet {
+                all.push(EndpointFigures { labels: version.stats.labels.clone(), states, ejections });
+            }
+        }
+    }
+    all
 }
 
 pub(super) fn of_pins(pins: &Pins) -> PinFigures {

@@ -6,11 +6,13 @@
 mod agent;
 mod conversations;
 mod deployment;
+mod ejection;
 mod guard;
 mod health;
 mod limits;
 mod query;
 mod rates;
+mod resilience;
 mod scope;
 mod streams;
 mod tls;
@@ -72,6 +74,7 @@ pub(super) fn config(mut root: Node, hash: Arc<str>, report: &mut Report) -> Opt
         workers: scope.count("workers", file.workers, cores as u64, 1..=256) as usize,
         version_header: file.version_header.unwrap_or(true),
         limits: limits::limits(file.limits.unwrap_or_default(), &mut scope),
+        load_shedding: resilience::load_shedding(file.load_shedding.unwrap_or_default(), &mut scope),
         trusted_proxies: Arc::new(limits::trusted_proxies(file.trusted_proxies.unwrap_or_default(), &mut scope)),
         paths: limits::paths(&file.paths.unwrap_or_default()),
         access_log: file.access_log.map(access_log),

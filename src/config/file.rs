@@ -14,16 +14,20 @@ use crate::routing::ids::{AgentId, EnvironmentId, SegmentId, VersionId, Weight};
 use crate::routing::spec::{Attribute, EndpointAddress, HostPolicy, Protocol, Scheme};
 
 mod conversations;
+mod ejection;
 mod limits;
 mod outside;
 mod rates;
+mod resilience;
 mod streams;
 mod tls;
 
 pub(super) use conversations::{Conversations, Key, Overrides, Pins, Policy, Token};
+pub(super) use ejection::{Ejection, Rule as EjectionRule};
 pub(super) use limits::{EncodedSlash, ForwardPath, Limits, Paths};
 pub(super) use outside::{HealthCheck, HttpCheck, Prometheus};
 pub(super) use rates::RateLimit;
+pub(super) use resilience::{Backoff, Budget, CircuitBreaker, LoadShedding, Priority, Retries};
 pub(super) use streams::{Dialect, Encoded, Price, Streams};
 pub(super) use tls::{Certificate as TlsCertificate, ClientAuth, ClientAuthMode, Tls};
 
@@ -52,6 +56,8 @@ pub(super) struct File {
     pub(super) trusted_proxies: Option<Vec<Text<String>>>,
     /// In which form paths are matched and forwarded.
     pub(super) paths: Option<Paths>,
+    /// When requests are refused because there is too much to do.
+    pub(super) load_shedding: Option<LoadShedding>,
     /// Write a line of JSON per request. Default: none is written.
     pub(super) access_log: Option<AccessLog>,
     /// The server that guards with a `query` ask.
@@ -134,12 +140,23 @@ pub(super) struct Agent {
     pub(super) deployment: Option<Deployment>,
     /// The `health` of deployments that do not have their own: those of the API never do.
     pub(super) health: Option<Vec<HealthCheck>>,
+    /// Asked of every endpoint of the versions that serve, for as long as they do: one that fails gets no requests
+    /// until it passes. Default: none.
+    pub(super) checks: Option<Vec<HealthCheck>>,
+    /// When an endpoint that fails requests gets none for a while. Default: after 5 failures in a row.
+    pub(super) ejection: Option<Ejection>,
     /// What its endpoints speak: `http1` or `http2` (cleartext, prior knowledge). Default: http1.
     pub(super) protocol: Option<Text<Protocol>>,
     /// What the agent sees as `Host`. Default: pass.
     pub(super) host: Option<Text<HostPolicy>>,
     /// How long the phases of an exchange with the agent may take.
     pub(super) timeouts: Option<Timeouts>,
+    /// When a request is sent again.
+    pub(super) retries: Option<Retries>,
+    /// When a version gets no more requests for a while. Default: never.
+    pub(super) circuit_breaker: Option<CircuitBreaker>,
+    /// Who is refused first when there is too much to do. Default: normal.
+    pub(super) priority: Option<Priority>,
     /// How its answers are read as they pass.
     pub(super) streams: Option<Streams>,
     /// A larger request body gets 413. Default: 64MiB.

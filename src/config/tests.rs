@@ -13,7 +13,8 @@ use crate::control::prometheus::QueryLimit;
 use crate::judge::{GuardTest, Limit};
 use crate::routing::ids::Weight;
 use crate::routing::spec::{
-    Attribute, Dialect, Encoded, EndpointAddress, HostPolicy, PinPolicy, ResponseId, Scheme, StreamSpec, TokenPlace,
+    Attribute, Dialect, EjectionSpec, Encoded, EndpointAddress, HostPolicy, PinPolicy, ResponseId, Scheme, StreamSpec,
+    TokenPlace,
 };
 use crate::telemetry::stats::Usage;
 

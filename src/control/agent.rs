@@ -44,6 +44,8 @@ pub struct AgentRollout {
     pub spec: Arc<AgentSpec>,
     /// The checks of deployments that name none.
     pub health: Arc<[HealthCheck]>,
+    /// Those of every version that serves.
+    pub checks: Arc<[HealthCheck]>,
     pub state: AgentState,
     /// Of the state as it was when it took effect: kept, for tables are built oftener than an agent changes.
     notes: Notes,
@@ -126,8 +128,8 @@ impl AgentRollout {
 
     /// An agent as it was remembered, under the file's word as it is now.
     pub fn restored(intent: &AgentIntent, state: AgentState) -> Self {
-        let (spec, health) = (intent.spec.clone(), intent.health.clone());
-        let mut restored = Self { spec, health, state, notes: Notes::default() };
+        let (spec, health, checks) = (intent.spec.clone(), intent.health.clone(), intent.checks.clone());
+        let mut restored = Self { spec, health, checks, state, notes: Notes::default() };
         restored.sync_stable();
         restored.renote();
         restored
@@ -227,7 +229,7 @@ impl AgentRollout {
         let version = &deployment.spec.version;
         let endpoints = self.spec.versions.get(version).map(|version| version.endpoints.clone());
         Target {
-            deployment: deployment.id.clone(),
+            deployment: Some(deployment.id.clone()),
             key: self.key(),
             version: version.clone(),
             stable: self.spec.stable.clone(),

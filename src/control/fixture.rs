@@ -84,7 +84,7 @@ pub fn intent(deployment: Option<DeploymentSpec>) -> Intent {
 }
 
 pub fn intent_of(spec: AgentSpec, deployment: Option<DeploymentSpec>) -> Intent {
-    let agent = AgentIntent { spec: Arc::new(spec), deployment, health: [].into() };
+    let agent = AgentIntent { spec: Arc::new(spec), deployment, health: [].into(), checks: [].into() };
     Intent { config_hash: "cafe".into(), agents: vec![agent], prometheus: None }
 }
 

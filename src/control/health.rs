@@ -1,8 +1,9 @@
-//! Health checks that gate a deployment: each check against each endpoint of its version, before the first
-//! request goes there and until the deployment ends.
+//! Health checks. Those that gate a deployment ([`Gate`]): each check against each endpoint of its version, before the
+//! first request goes there and until the deployment ends. And standing ones ([`Standing`]), for as long as a version
+//! serves, which take single endpoints out of service.
 //!
 //! - An endpoint is unknown until its first success, or until 1 + `retries` tries in a row have failed. From then
-//!   on it is healthy or, after as many failures in a row, unhealthy; one success makes it healthy again.
+//!   on it is healthy or, after as many failures in a row, unhealthy; `successes` in a row make it healthy again.
 //! - A version is healthy when every endpoint passes every check. One without endpoints never is.
 //! - Commands come from the configuration file alone: no request over the network can make one run.
 //!
@@ -11,6 +12,7 @@
 mod check;
 mod command;
 mod spec;
+mod standing;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +22,8 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 pub use spec::{CheckKind, HealthCheck, HttpCheck, StatusRange};
+use standing::Ward;
+pub use standing::{Standing, StandingReading};
 
 use super::errands::{Desk, Errand, Errands, Work};
 use super::model::{AgentKey, DeploymentId};
@@ -33,7 +37,8 @@ pub const NAMES: [&str; 5] = ["endpoint", "agent", "version", "stable", "environ
 /// Which version is checked, and for which deployment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
-    pub deployment: DeploymentId,
+    /// `None`: the version serves, whatever becomes of deployments.
+    pub deployment: Option<DeploymentId>,
     pub key: AgentKey,
     pub version: VersionId,
     pub stable: VersionId,
@@ -50,13 +55,22 @@ pub struct Gate {
 impl Gate {
     /// `None` without checks.
     pub fn new(target: Target, checks: &[HealthCheck]) -> Option<Self> {
+        (!checks.is_empty()).then(|| Self::telling(target, checks, &[]))
+    }
+
+    /// Whose probes tell the wards what they find; there is one for each endpoint, or none.
+    fn telling(target: Target, checks: &[HealthCheck], wards: &[Arc<Ward>]) -> Self {
         let target = Arc::new(target);
         let endpoints = 0..target.endpoints.len();
-        let pairs = checks.iter().flat_map(|check| endpoints.clone().map(move |endpoint| (check, endpoint)));
-        let probe = |(check, endpoint)| Arc::new(Probe::new(HealthCheck::clone(check), target.clone(), endpoint));
+        let pairs =
+            checks.iter().enumerate().flat_map(|check| endpoints.clone().map(move |endpoint| (check, endpoint)));
+        let probe = |((place, check), endpoint): ((usize, &HealthCheck), usize)| {
+            let ward = wards.get(endpoint).map(|ward| (ward.clone(), place));
+            Arc::new(Probe { ward, ..Probe::new(check.clone(), target.clone(), endpoint) })
+        };
         let probes: Vec<_> = pairs.map(probe).collect();
         let errands = Errands::new(probes.iter().cloned().map(Work::Check));
-        (!checks.is_empty()).then_some(Self { target, probes, errands })
+        Self { target, probes, errands }
     }
 
     pub fn target(&self) -> &Target {
@@ -112,19 +126,22 @@ pub struct Probe {
     /// Index into the target's.
     endpoint: usize,
     state: Mutex<State>,
+    /// Of a standing check: whom it tells, and which of the endpoint's checks it is.
+    ward: Option<(Arc<Ward>, usize)>,
 }
 
 #[derive(Clone, Default)]
 struct State {
     verdict: Option<bool>,
     failures: u32,
+    successes: u32,
     why: Option<Arc<str>>,
     at: Option<SystemTime>,
 }
 
 impl Probe {
     fn new(check: HealthCheck, target: Arc<Target>, endpoint: usize) -> Self {
-        Self { check, target, endpoint, state: Mutex::default() }
+        Self { check, target, endpoint, state: Mutex::default(), ward: None }
     }
 
     fn endpoint(&self) -> &EndpointAddress {
@@ -153,8 +170,11 @@ impl Probe {
             let result = check::once(&self.check, self.endpoint(), &names).await;
             drop(turn);
             desk.counters.checked(result.is_ok());
-            if self.record(result) {
-                desk.news.notify_one();
+            let changed = self.record(result);
+            match &self.ward {
+                Some((ward, place)) => ward.hear(*place, self.state().verdict),
+                None if changed => desk.news.notify_one(),
+                None => {}
             }
             tokio::time::sleep(self.check.interval).await;
         }
@@ -166,8 +186,15 @@ impl Probe {
         let before = state.verdict;
         state.at = Some(SystemTime::now());
         match result {
-            Ok(()) => (state.verdict, state.failures, state.why) = (Some(true), 0, None),
+            Ok(()) => {
+                (state.failures, state.why) = (0, None);
+                state.successes = state.successes.saturating_add(1);
+                if state.verdict.is_none() || state.successes >= self.check.successes {
+                    state.verdict = Some(true);
+                }
+            }
             Err(why) => {
+                state.successes = 0;
                 state.failures = state.failures.saturating_add(1);
                 state.why = Some(why.into());
                 if state.failures > self.check.retries {

@@ -107,6 +107,8 @@ pub struct AgentIntent {
     pub deployment: Option<DeploymentSpec>,
     /// The checks of deployments that name none.
     pub health: Arc<[HealthCheck]>,
+    /// The checks of every endpoint that serves, for as long as it does.
+    pub checks: Arc<[HealthCheck]>,
 }
 
 /// What an author wants of all agents.

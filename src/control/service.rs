@@ -20,6 +20,7 @@ use super::audit::{self, Record};
 use super::change::Change;
 use super::errands::Errand;
 use super::feed::{Event, Missed};
+use super::health::StandingReading;
 use super::model::{Actor, AgentIntent, AgentKey, Cost, Intent, Moment};
 use super::persist;
 use super::rollout;
@@ -163,6 +164,11 @@ impl Control {
         &self.0.registry
     }
 
+    /// What the standing checks of an agent say.
+    pub fn standing(&self, key: &AgentKey) -> Vec<StandingReading> {
+        self.0.lock().agents.get(key).map(|entry| entry.standing.readings()).unwrap_or_default()
+    }
+
     /// How many checks and queries there were.
     pub fn outside(&self) -> &Arc<OutsideCounters> {
         &self.0.outside
@@ -170,9 +176,13 @@ impl Control {
 
     /// Checks and queries that have not begun; each is given out once.
     pub(super) fn errands(&self) -> Vec<Errand> {
-        let Inner { live, agents, .. } = &mut *self.0.lock();
+        let Inner { live, agents, has_new_checks, .. } = &mut *self.0.lock();
         let entries = live.iter().filter_map(|key| Some(agents.get_mut(key)?.errands()));
-        entries.flatten().collect()
+        let mut errands: Vec<_> = entries.flatten().collect();
+        if std::mem::take(has_new_checks) {
+            errands.extend(agents.values_mut().flat_map(|entry| entry.standing.errands()));
+        }
+        errands
     }
 
     /// Returns when a command or a reload may have moved the next deadline.

@@ -1,29 +1,108 @@
-//! Which endpoint of a version: power of two choices on this worker's exchanges in flight.
+//! Which endpoint of a version, and what its answer says of it: power of two choices on this worker's exchanges in
+//! flight, among those in service.
+//!
+//! What is in service all workers know together (`routing::endpoint`). To choose between two that are costs a load
+//! each for that; a good answer costs one more.
 
-use super::pool::Pools;
-use crate::routing::table::Endpoint;
+use std::time::Instant;
 
-/// An index into `endpoints`, or `None` where there is none. `tried` holds those that refused a
-/// connection for this request; they come again only when all have.
-pub(super) fn choose(
-    endpoints: &[Endpoint],
-    pools: &Pools,
-    tried: &[usize],
-    mut random: impl FnMut() -> u64,
-) -> Option<usize> {
-    match endpoints {
-        [] => None,
-        [_] => Some(0),
-        _ => {
-            let mut pick = || (random() % endpoints.len() as u64) as usize;
-            let (first, second) = (pick(), pick());
-            let load = |index: usize| (tried.contains(&index), pools.of(endpoints[index].id).in_use());
-            let better = if load(second) < load(first) { second } else { first };
-            if tried.contains(&better) { Some(untried(endpoints.len(), tried).unwrap_or(better)) } else { Some(better) }
-        }
-    }
+use http::StatusCode;
+
+use super::outcome::Record;
+use super::worker::Worker;
+use crate::routing::endpoint::{Endpoints, Sent, Tick};
+use crate::telemetry::endpoints::EjectionReason;
+
+mod report;
+#[cfg(test)]
+mod tests;
+
+/// An endpoint of the version, and what the request is to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Choice {
+    pub index: usize,
+    pub sent: Sent,
 }
 
-fn untried(count: usize, tried: &[usize]) -> Option<usize> {
-    (0..count).find(|index| !tried.contains(index))
+/// How an attempt ended, as far as its endpoint answers for that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Attempt {
+    /// The head of an answer came.
+    Answered(StatusCode),
+    Failed(EjectionReason),
+}
+
+/// Chooses an endpoint, or `None` where there is none. `tried` holds those that have failed this request: they come
+/// again only when all have.
+pub(super) fn choose(endpoints: Endpoints<'_>, worker: &Worker, tried: &[usize]) -> Option<Choice> {
+    let load = |index: usize| worker.pools.of(endpoints.all[index].id).in_use();
+    pick(endpoints, tried, load, || worker.random(), || Tick::at(Instant::now()))
+}
+
+fn pick(
+    endpoints: Endpoints<'_>,
+    tried: &[usize],
+    load: impl Fn(usize) -> usize,
+    mut random: impl FnMut() -> u64,
+    now: impl FnOnce() -> Tick,
+) -> Option<Choice> {
+    let count = endpoints.all.len();
+    if count == 0 {
+        return None;
+    }
+    let serves = |index: usize| endpoints.health(index).is_in_service();
+    let mut any = |count: usize| if count == 1 { 0 } else { (random() % count as u64) as usize };
+    let lighter = |first, second| if first != second && load(second) < load(first) { second } else { first };
+
+    // A request that has failed once is none to try an endpoint with.
+    let (first, second) = (any(count), any(count));
+    if tried.is_empty() {
+        if serves(first) && serves(second) {
+            return Some(Choice { index: lighter(first, second), sent: Sent::Plain });
+        }
+        let now = now();
+        let is_probe = |index: &usize| endpoints.health(*index).take_probe(endpoints.rule, now);
+        if let Some(index) = [first, second].into_iter().find(is_probe) {
+            return Some(Choice { index, sent: Sent::Probe });
+        }
+    }
+
+    // What has not failed this request comes before what has, and what is in service before what is out. Looked at
+    // once each, for other threads change what is in service.
+    let (mut best, mut equals, mut first, mut second) = ((true, true), 0, first, second);
+    for index in 0..count {
+        let rank = (tried.contains(&index), !serves(index));
+        if equals == 0 || rank < best {
+            (best, equals, first, second) = (rank, 1, index, index);
+        } else if rank == best {
+            equals += 1;
+            // Each of the equals is as likely as the others to be either of the two.
+            first = if any(equals) == 0 { index } else { first };
+            second = if any(equals) == 0 { index } else { second };
+        }
+    }
+    let (_, is_out) = best;
+    Some(Choice { index: lighter(first, second), sent: if is_out { Sent::Anyway } else { Sent::Plain } })
+}
+
+/// Notes how an attempt ended: once for each that says something of its endpoint. What the client broke, a stale pooled
+/// connection and a refused stream do not.
+pub(super) fn note(record: &Record, choice: Choice, attempt: Attempt) {
+    let endpoints = record.agent().endpoints(record.decision.version);
+    let now = || Tick::at(Instant::now());
+    let reason = match attempt {
+        Attempt::Answered(status) if !endpoints.rule.is_failure(status.as_u16()) => {
+            if endpoints.health(choice.index).succeeded(choice.sent, now) {
+                report::returned(record, choice.index);
+            }
+            return;
+        }
+        Attempt::Answered(_) => EjectionReason::Status,
+        Attempt::Failed(reason) => reason,
+    };
+    let random = record.conn().worker.random();
+    if let Some(ejected) = endpoints.failed(choice.index, choice.sent, reason, now(), random) {
+        record.version().stats.ejections.add(reason);
+        report::ejected(record, choice.index, reason, ejected);
+    }
 }

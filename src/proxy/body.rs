@@ -102,15 +102,19 @@ impl RequestBody {
         }
     }
 
-    /// Back to its beginning; `false` where too much of it is gone.
-    pub fn rewind(&mut self) -> bool {
-        let Some(upload) = &mut self.0 else { return true };
-        let Some(sent) = upload.sent.take() else { return false };
+    /// Whether [`RequestBody::rewind`] gets it back whole.
+    pub fn may_be_repeated(&self) -> bool {
+        self.0.as_ref().is_none_or(|upload| upload.sent.is_some())
+    }
+
+    /// Back to its beginning, or to where [`RequestBody::keep_for_repeat`] has begun. What was not kept is gone.
+    pub fn rewind(&mut self) {
+        let Some(upload) = &mut self.0 else { return };
+        let Some(sent) = upload.sent.take() else { return };
         upload.left_bytes += sent.len() as u64;
         if !sent.is_empty() {
             upload.read_ahead.push_front(sent.into());
         }
-        true
     }
 
     /// Sends nothing until [`RequestBody::go_on`], or a second without a word.

@@ -33,6 +33,7 @@ impl Fault {
     pub fn outcome(&self) -> Outcome {
         match self.code {
             ErrorCode::NoEndpoint => Outcome::NoEndpoint,
+            ErrorCode::CircuitOpen => Outcome::CircuitOpen,
             ErrorCode::ConnectFailed | ErrorCode::ConnectTimeout | ErrorCode::TlsFailed => Outcome::ConnectFailed,
             ErrorCode::ResponseTimeout | ErrorCode::RequestTimeout => Outcome::ResponseTimeout,
             ErrorCode::UpstreamReset => Outcome::Reset,

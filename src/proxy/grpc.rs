@@ -34,6 +34,11 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     format.is_some_and(|format| matches!(format.first(), None | Some(b'+' | b';' | b' ')))
 }
 
+/// Whether an answer of trailers only says that the server could not be reached.
+pub(super) fn is_unavailable(head: &HeaderMap) -> bool {
+    head.get(GRPC_STATUS).is_some_and(|status| *status == u16::from(UNAVAILABLE).to_string())
+}
+
 /// What is known of a call.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Call {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
 use http_body::Frame;
 
+use super::circuit;
 use super::connection::ClientConn;
 use super::conversation::{self, Turn};
 use super::error::Fault;
@@ -22,7 +23,7 @@ use crate::routing::standing::Keys;
 use crate::routing::table::{Agent, Decision, Reason, Version};
 use crate::telemetry::access::AccessRecord;
 use crate::telemetry::counters::ErrorCode;
-use crate::telemetry::stats::{Exchange, Outcome, StatusClass, StreamEnd};
+use crate::telemetry::stats::{Exchange, Outcome, RetryResult, StatusClass, StreamEnd};
 
 /// A last frame of no more is written with what was before it.
 const SHORT_BYTES: usize = 8 << 10;
@@ -39,6 +40,7 @@ impl Busy {
     pub fn new(conn: &Rc<ClientConn>, options: &ProxyOptions) -> Self {
         let start = Instant::now();
         conn.begin_exchange(start, options);
+        conn.worker.load.begin();
         Self { conn: conn.clone(), start, end: None }
     }
 }
@@ -61,6 +63,7 @@ impl Busy {
 impl Drop for Busy {
     fn drop(&mut self) {
         self.conn.end_exchange(self.end.unwrap_or_else(Instant::now));
+        self.conn.worker.load.end();
     }
 }
 
@@ -81,6 +84,8 @@ pub(super) struct Record {
     pub call: Option<Call>,
     pub bytes_out: u64,
     pub retries: u32,
+    /// Within the version's circuit breaker, where the agent has one.
+    pub place: Option<circuit::Place>,
     /// The answer, where it is tapped.
     pub streamed: Option<Box<Streamed>>,
     /// What only the access log wants; `None` when it is off.
@@ -106,6 +111,7 @@ impl Record {
             call: None,
             bytes_out: 0,
             retries: 0,
+            place: None,
             streamed: None,
             log: None,
             turn: None,
@@ -146,10 +152,25 @@ impl Record {
         (self.decision.reason == Reason::Override && is_forwarded()).then(|| &self.version().header)
     }
 
+    /// What became of the wish to send the request again.
+    pub fn retry(&mut self, result: RetryResult) {
+        if result == RetryResult::Sent {
+            self.retries += 1;
+        }
+        self.version().stats.retry(self.worker(), result);
+    }
+
     /// The response head is here.
     pub fn head(&mut self, status: u16, now: Instant) {
         self.status = status;
         self.first_byte = Some(now.duration_since(self.busy.start));
+        // How a call ended is not known before its trailers.
+        if let Some(mut place) = self.place.take() {
+            if status < 500 && self.call.is_none() {
+                place.answered(self.agent(), self.version(), now);
+            }
+            self.place = Some(place);
+        }
     }
 
     /// Reads the answer as it passes, where it has anything to say.
@@ -271,6 +292,9 @@ impl Drop for Record {
         let class = self.first_byte.map_or(StatusClass::None, |_| StatusClass::of(self.status));
         let exchange = self.exchange(class, latency);
         self.version().stats.ended(self.worker(), &exchange);
+        if let Some(place) = self.place.take() {
+            place.leave(self.agent(), self.version(), self.outcome, end);
+        }
         self.busy.conn.worker.note_end(&self.version().stats.labels, latency);
         if let Some(turn) = self.turn.take() {
             turn.end();

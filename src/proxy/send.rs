@@ -1,35 +1,32 @@
-//! A decided request to an endpoint: choose, lease or connect, write, and wait for the response head.
+//! A decided request to an endpoint: admitted by the version's circuit breaker, then attempts until there is the head
+//! of an answer or no attempt is left. [`attempt`] is one of them, [`failure`] how it fails, [`retry`] what may
+//! follow it.
+
+mod attempt;
+mod failure;
+mod retry;
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
-use http::header::{EXPECT, HeaderName, HeaderValue};
-use http::{HeaderMap, Method, StatusCode, Version, request};
+use http::request;
 
-use super::balance;
 use super::body::RequestBody;
+use super::circuit;
 use super::connection::ClientConn;
-use super::encode::RequestHead;
 use super::error::Fault;
 use super::outcome::Record;
 use super::pool::Lease;
-use super::read::{Host, body_too_large, body_too_late};
-use super::tunnel;
-use super::upstream::{self, Broken, ConnectError, Head, Http2, Upstream};
-use crate::routing::spec::{ExchangeSpec, HostPolicy, Protocol};
-use crate::routing::table::{Agent, Endpoint};
-use crate::telemetry::counters::{ErrorCode, add};
-
-/// A client that sends this says that its request may be repeated, whatever the method.
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-
-/// How many endpoints are tried before a request is given up because none takes a connection.
-const MAX_CONNECTS: usize = 3;
-
-/// How often a request is sent again that no endpoint has acted on.
-const MAX_REPEATS: u32 = 3;
+use super::read::Host;
+use super::upstream::Head;
+use crate::routing::table::Agent;
+use crate::telemetry::counters::ErrorCode;
+use attempt::Request;
+use failure::Failure;
+use retry::Retry;
 
 /// The head of an answer, and what the rest of the exchange needs.
 pub(super) struct Answer {
@@ -39,13 +36,7 @@ pub(super) struct Answer {
     pub request: RequestBody,
 }
 
-/// Sends the request to an endpoint of the decided version; a retry never changes the version.
-///
-/// Tried again is only what no endpoint can have acted on: a connection that could not be made, a
-/// request that was never written or that an HTTP/2 endpoint has refused (RFC 9113 §8.7), and on a reused
-/// connection that ended before any answer a request that may be repeated (RFC 9110 §9.2.2). A stale pooled
-/// connection says nothing of its endpoint, so it costs no attempt. On HTTP/1.1 it happens once, for after it
-/// only new connections are used; on HTTP/2 what was not acted on is sent up to [`MAX_REPEATS`] times more.
+/// Sends the request to an endpoint of the decided version; another attempt never changes the version.
 pub(super) async fn send(
     record: &mut Record,
     agent: &Arc<Agent>,
@@ -53,231 +44,72 @@ pub(super) async fn send(
     host: &Host,
     mut body: RequestBody,
 ) -> Result<Answer, Fault> {
+    record.place = circuit::enter(agent, record.version())?;
     let conn = record.conn().clone();
-    let counters = conn.worker.counters();
-    let repeatable = parts.method.is_idempotent() || parts.headers.contains_key(IDEMPOTENCY_KEY);
-    let probe = !repeatable || !body.is_empty();
-    // HTTP/1.0 knows no interim answers. Where the client waits for `100 Continue`, so do we: the endpoint may
-    // refuse before the body is sent.
-    let forward_interim = parts.version == Version::HTTP_11;
-    let waits = forward_interim && !body.is_empty() && parts.headers.contains_key(EXPECT);
-    let fixed_host = match &agent.spec.exchange.host {
-        HostPolicy::Fixed(name) => HeaderValue::from_str(name).ok(),
-        HostPolicy::Pass | HostPolicy::Endpoint => None,
-    };
-    let offer = tunnel::offer(parts);
-    let (mut refused, mut again_at, mut repeats) = (Vec::new(), None, 0);
+    let request = Request::new(&conn, agent, parts, host, &body);
+    let mut retry = Retry::new(&conn, agent, request.repeatable);
     loop {
-        let endpoints = &agent.versions[record.decision.version].endpoints;
-        let choose = || balance::choose(endpoints, &conn.worker.pools, &refused, || conn.worker.random());
-        let Some(index) = again_at.take().or_else(choose) else { return Err(no_endpoint(record)) };
-        let endpoint = &endpoints[index];
-        let mut lease = match lease(&conn, endpoint, &agent.spec.exchange, repeats == 0, probe).await {
-            Ok(lease) => lease,
-            Err(error) => {
-                refused.push(index);
-                let is_hopeless = matches!(error, ConnectError::NoDescriptor) || conn.is_over_limit();
-                if is_hopeless || refused.len() == endpoints.len().min(MAX_CONNECTS) {
-                    return Err(connect_fault(&error, &conn));
-                }
-                record.retries += 1;
-                add(&counters.retries);
-                continue;
-            }
-        };
-        if let Some(log) = &mut record.log {
-            log.endpoint = Some(endpoint.address.to_string());
-        }
-        let upstream = lease.upstream();
-        let (is_reused, is_shared) = (upstream.is_reused(), upstream.is_shared());
-        if is_reused || is_shared {
-            body.keep_for_repeat();
-        }
-        if waits {
-            body.hold_for_continue();
-        }
-        let head = RequestHead {
-            parts,
-            host: fixed_host.as_ref().or_else(|| host_for(&agent.spec.exchange.host, endpoint, host)),
-            client_host: host.value.as_ref(),
-            forwarded: &conn.forwarded,
-            framing: body.framing(parts),
-            upgrade: offer.as_ref(),
-            version: record.forwarded_version(),
-        };
-        upstream.begin(&head, !body.is_empty(), parts.method == Method::HEAD, probe);
-        let unsent = match until_head(&conn, &mut lease, &mut body, forward_interim).await {
-            Ok(head) => {
-                check_switch(&head, offer.as_ref(), lease.upstream_ref())?;
+        let endpoints = agent.endpoints(record.decision.version);
+        let Some(choice) = retry.choose(endpoints) else { return Err(no_endpoint(record)) };
+        retry.begin();
+        let failure = match attempt::make(&request, record, choice, &mut retry, &mut body).await {
+            Ok((head, lease)) if !retry.is_failure(&head, record) => {
                 body.forget_sent();
                 return Ok(Answer { head, lease, request: body });
             }
-            Err(unsent) => unsent,
+            Ok((head, lease)) => Failure::Answered(head, lease),
+            Err(failure) => failure,
         };
-        let may_be_repeated =
-            repeats < MAX_REPEATS && unsent.may_be_repeated(&conn, repeatable && is_reused && repeats == 0);
-        if !(may_be_repeated && body.rewind()) {
-            return Err(unsent.into_fault(&conn));
-        }
-        repeats += 1;
-        if !is_shared {
-            again_at = Some(index);
-            add(&counters.upstream_stale);
-        }
-        record.retries += 1;
-        add(&counters.retries);
+        let Some(wait) = retry.after(&failure, choice, record, &body) else {
+            return failure.pass_on(&conn, body);
+        };
+        failure.discard(&conn, &mut body).await;
+        body.rewind();
+        pause(&conn, agent, record, &retry, wait).await?;
     }
+}
+
+/// Waits before the next attempt.
+async fn pause(
+    conn: &ClientConn,
+    agent: &Arc<Agent>,
+    record: &Record,
+    retry: &Retry<'_>,
+    wait: Duration,
+) -> Result<(), Fault> {
+    if wait.is_zero() {
+        return Ok(());
+    }
+    retry.wait_for_all();
+    let waited = wait_for(conn, agent, record, tokio::time::sleep(wait)).await?;
+    waited.ok_or_else(|| failure::late(conn))
+}
+
+/// A connection, or the moment of the next attempt: what a request of the version waits for is bounded by its circuit
+/// breaker. `None`: the time of the attempt, or of the exchange, was over first.
+async fn wait_for<T>(
+    conn: &ClientConn,
+    agent: &Arc<Agent>,
+    record: &Record,
+    future: impl Future<Output = T>,
+) -> Result<Option<T>, Fault> {
+    let (mut future, mut waiting) = (pin!(future), None);
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(value) => Poll::Ready(Ok(Some(value))),
+        Poll::Pending if conn.take_expired() => Poll::Ready(Ok(None)),
+        Poll::Pending if waiting.is_some() => Poll::Pending,
+        Poll::Pending => match circuit::wait(agent, record.decision.version) {
+            Ok(place) => {
+                waiting = Some(place);
+                Poll::Pending
+            }
+            Err(fault) => Poll::Ready(Err(fault)),
+        },
+    })
+    .await
 }
 
 fn no_endpoint(record: &Record) -> Fault {
     let text = format!("version {} of {} has no endpoint", record.version().id, record.agent().id());
     Fault::new(ErrorCode::NoEndpoint, text)
-}
-
-fn over_limit() -> Fault {
-    Fault::new(ErrorCode::RequestTimeout, "the exchange took longer than this agent's requests may")
-}
-
-fn connect_fault(error: &ConnectError, conn: &ClientConn) -> Fault {
-    tracing::debug!(%error, "could not reach an endpoint");
-    match error {
-        ConnectError::TimedOut if conn.is_over_limit() => over_limit(),
-        ConnectError::NoDescriptor => {
-            Fault::new(ErrorCode::Overloaded, "this proxy has no file descriptor left for a connection to the agent")
-        }
-        ConnectError::TimedOut => {
-            Fault::new(ErrorCode::ConnectTimeout, "the agent did not accept a connection in time")
-        }
-        _ => Fault::new(ErrorCode::ConnectFailed, "the agent could not be reached"),
-    }
-}
-
-/// A connection to the endpoint, or a stream of one: a live pooled one, or a new one.
-async fn lease(
-    conn: &ClientConn,
-    endpoint: &Endpoint,
-    spec: &ExchangeSpec,
-    pooled_allowed: bool,
-    probe: bool,
-) -> Result<Lease, ConnectError> {
-    let counters = conn.worker.counters();
-    let pool = conn.worker.pools.of(endpoint.id);
-    if spec.protocol == Protocol::Http2 {
-        let place = in_time(conn, pool.http2.place(&endpoint.address, spec, probe)).await?;
-        add(if place.first { &counters.upstream_opened } else { &counters.upstream_reused });
-        return Ok(Lease::new(pool, Upstream::Http2(Box::new(Http2::new(place)))));
-    }
-    if pooled_allowed && let Some(lease) = pool.take(conn.exchange_start()) {
-        add(&counters.upstream_reused);
-        return Ok(lease);
-    }
-    let upstream = in_time(conn, upstream::connect(&endpoint.address, spec.connect_timeout, spec.pool_idle)).await?;
-    add(&counters.upstream_opened);
-    Ok(Lease::new(pool, upstream))
-}
-
-/// The response's own time-out counts from before the connection, and may be the shorter one.
-async fn in_time<T>(
-    conn: &ClientConn,
-    connecting: impl Future<Output = Result<T, ConnectError>>,
-) -> Result<T, ConnectError> {
-    let mut connecting = pin!(connecting);
-    poll_fn(|cx| match connecting.as_mut().poll(cx) {
-        Poll::Pending if conn.take_expired() => Poll::Ready(Err(ConnectError::TimedOut)),
-        polled => polled,
-    })
-    .await
-}
-
-/// What the agent is told that it is asked for, where the policy gives no name of its own.
-fn host_for<'a>(policy: &HostPolicy, endpoint: &'a Endpoint, client: &'a Host) -> Option<&'a HeaderValue> {
-    let sent = client.value.as_ref().filter(|_| *policy == HostPolicy::Pass);
-    sent.or(Some(&endpoint.authority))
-}
-
-/// Why there is no response head.
-enum Unsent {
-    Broken(Broken),
-    Expired,
-}
-
-impl Unsent {
-    /// Whether no endpoint can have acted on the request, or it may be acted on twice.
-    ///
-    /// What the client broke is not sent again: cut short, it would look whole.
-    fn may_be_repeated(&self, conn: &ClientConn, repeatable: bool) -> bool {
-        let allowed = match self {
-            Self::Broken(Broken::NotStarted) => true,
-            Self::Broken(Broken::Closed) => repeatable,
-            _ => false,
-        };
-        allowed && conn.request_fault.get().is_none()
-    }
-
-    fn into_fault(self, conn: &ClientConn) -> Fault {
-        match (conn.request_fault.get(), self) {
-            (Some(ErrorCode::BodyTooLarge), _) => body_too_large(conn.max_body_bytes.get()),
-            (Some(ErrorCode::BodyTimeout), _) => body_too_late(),
-            (Some(code), _) => Fault::new(code, "the request body broke off"),
-            (None, Self::Expired) if conn.is_over_limit() => over_limit(),
-            (None, Self::Expired) => Fault::new(ErrorCode::ResponseTimeout, "the agent did not answer in time"),
-            (None, Self::Broken(Broken::Malformed(why))) => {
-                Fault::new(ErrorCode::BadResponse, format!("the agent's answer is not valid HTTP: {why}"))
-            }
-            (None, Self::Broken(Broken::CutShort)) => {
-                Fault::new(ErrorCode::UpstreamReset, "the agent closed the connection within the head of its answer")
-            }
-            (None, Self::Broken(Broken::Reset)) => {
-                Fault::new(ErrorCode::UpstreamReset, "the agent reset the stream before answering")
-            }
-            (None, Self::Broken(Broken::NotStarted)) => {
-                Fault::new(ErrorCode::UpstreamReset, "the agent refused the request again and again")
-            }
-            (None, Self::Broken(_)) => {
-                Fault::new(ErrorCode::UpstreamReset, "the agent closed the connection before answering")
-            }
-        }
-    }
-}
-
-/// Writes the request and reads until the response head is there.
-async fn until_head(
-    conn: &ClientConn,
-    lease: &mut Lease,
-    body: &mut RequestBody,
-    forward_interim: bool,
-) -> Result<Head, Unsent> {
-    let mut interim = |status: StatusCode, headers: &HeaderMap| {
-        if forward_interim {
-            conn.interim.push(status, headers);
-        }
-    };
-    poll_fn(|cx| match lease.upstream().poll_head(cx, &conn.worker.scratch, body, &mut interim) {
-        Poll::Pending if conn.take_expired() => {
-            if conn.awaits_client.get() {
-                conn.request_fault.set(Some(ErrorCode::BodyTimeout));
-            }
-            Poll::Ready(Err(Unsent::Expired))
-        }
-        polled => polled.map_err(Unsent::Broken),
-    })
-    .await
-}
-
-/// An endpoint may switch to what was offered, once it has the whole request.
-fn check_switch(head: &Head, offer: Option<&HeaderValue>, upstream: &Upstream) -> Result<(), Fault> {
-    if head.status != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(());
-    }
-    let wrong = match (offer, &head.upgrade) {
-        (None, _) => "the agent switched protocols without being asked to",
-        (Some(offer), Some(chosen)) if tunnel::is_offered(offer, chosen) => {
-            if upstream.has_sent_all() {
-                return Ok(());
-            }
-            "the agent switched protocols before it had the whole request"
-        }
-        (Some(_), _) => "the agent switched to a protocol that was not offered",
-    };
-    Err(Fault::new(ErrorCode::BadResponse, wrong))
 }

@@ -93,6 +93,10 @@ async fn exchange(
     };
     let agent = &snapshot.table.agents[place.agent];
     let limits = &agent.spec.exchange;
+    let (shedding, counters) = (&snapshot.options.shedding, &conn.worker.counters().shedding);
+    if let Err(fault) = conn.worker.load.check(shedding, limits.resilience.priority, counters) {
+        return Err(refuse(fault, busy, &parts, &host));
+    }
     if has_body {
         let max_bytes = agent.max_request_body_bytes(place.route);
         conn.max_body_bytes.set(max_bytes);

@@ -17,6 +17,7 @@ use super::encode::RequestHead;
 use super::io::UpstreamStream;
 use crate::descriptors;
 use crate::routing::spec::EndpointAddress;
+use crate::telemetry::endpoints::EjectionReason;
 
 mod connection;
 mod connections;
@@ -79,6 +80,25 @@ pub(super) enum ConnectError {
     /// Nothing is known of the endpoint.
     #[error("no file descriptor is left")]
     NoDescriptor,
+}
+
+impl ConnectError {
+    /// What the endpoint did. `None`: it was us, who lacked a descriptor, a port or memory.
+    pub fn reason(&self) -> Option<EjectionReason> {
+        match self {
+            Self::NoDescriptor => None,
+            Self::Io(error) if is_ours(error) => None,
+            Self::Io(_) => Some(EjectionReason::ConnectFailed),
+            Self::NotHttp2(_) => Some(EjectionReason::BadResponse),
+            Self::TimedOut => Some(EjectionReason::ConnectTimeout),
+        }
+    }
+}
+
+fn is_ours(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let ours = [Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
+    ours.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 impl From<io::Error> for ConnectError {

@@ -15,6 +15,7 @@ pub use super::connection::Floods;
 use super::connection::{self, Client, Date, Speaks};
 use super::listen::{Addresses, Counted};
 use super::pool::Pools;
+use super::shed::{Load, SheddingOptions};
 use super::upstream::Scratch;
 use crate::random;
 use crate::routing::ids::EnvironmentId;
@@ -55,6 +56,7 @@ pub struct ProxyOptions {
     /// Whose word on the client is taken.
     pub trusted_proxies: Arc<Networks>,
     pub paths: PathPolicy,
+    pub shedding: SheddingOptions,
     pub access_log: Option<AccessLog>,
     /// What tokens and overrides are signed with.
     pub keys: Arc<Keys>,
@@ -136,6 +138,7 @@ pub(super) struct Worker {
     pub pools: Pools,
     pub scratch: Scratch,
     pub date: Date,
+    pub load: Load,
     caches: RefCell<Caches>,
     random: Cell<u64>,
     connections: RefCell<HashMap<u64, Rc<Client>>>,
@@ -161,6 +164,7 @@ impl Worker {
             pools: Pools::default(),
             scratch: Scratch::default(),
             date: Date::default(),
+            load: Load::default(),
             caches: RefCell::new(caches),
             random: Cell::new(seed()),
             connections: RefCell::default(),
@@ -343,10 +347,16 @@ fn run(index: usize, shared: Arc<Shared>, inbox: mpsc::Receiver<(Accepted, Place
 /// Threads for name look-ups, which block.
 const RESOLVER_THREADS: usize = 4;
 
+async fn watch_load(worker: Rc<Worker>) {
+    let options = || worker.snapshot().options.shedding;
+    worker.load.watch(worker.index, options, &worker.counters().shedding).await;
+}
+
 async fn work(worker: Rc<Worker>, mut inbox: mpsc::Receiver<(Accepted, Place)>, mut stop: StopSignal) {
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut accepting = true;
+    tokio::task::spawn_local(watch_load(worker.clone()));
     loop {
         tokio::select! {
             accepted = inbox.recv(), if accepting => match accepted {

@@ -83,7 +83,12 @@ fn build(
         let known = known.peek().filter(|agent| name(&agent.spec) == name(&desired.spec));
         match known {
             Some(agent) if is_unchanged(agent, desired) => agents.push(Arc::clone(agent)),
-            known => match agent::compile(desired, live_split(desired, known, before.layouts), registry) {
+            known => match agent::compile(
+                desired,
+                known.map(|agent| &***agent),
+                live_split(desired, known, before.layouts),
+                registry,
+            ) {
                 Ok(agent) => agents.push(Arc::new(agent)),
                 Err(faults) => rejections.extend(faults),
             },

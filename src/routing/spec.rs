@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use super::conversation::{ConversationSpec, PinPolicy, ResponseId, TokenPlace};
+pub use super::endpoint::EjectionSpec;
 use super::ids::{AgentId, EnvironmentId, SegmentId, VersionId, Weight};
+pub use super::resilience::Resilience;
 
 pub use super::rate::RateLimitSpec;
 pub use super::streams::{Dialect, Encoded, Prices, StreamSpec};
@@ -248,6 +250,8 @@ pub struct ExchangeSpec {
     /// How long an idle upstream connection is kept: below the upstream's own limit.
     pub pool_idle: Duration,
     pub max_request_body_bytes: u64,
+    pub resilience: Resilience,
+    pub ejection: EjectionSpec,
 }
 
 impl Default for ExchangeSpec {
@@ -261,6 +265,8 @@ impl Default for ExchangeSpec {
             request_timeout: None,
             pool_idle: Duration::from_secs(3),
             max_request_body_bytes: 64 << 20,
+            resilience: Resilience::default(),
+            ejection: EjectionSpec::default(),
         }
     }
 }

@@ -10,7 +10,8 @@ use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderValue, Method};
 
 use super::bucket::Bucketer;
-use super::ids::{AgentId, EnvironmentId, SegmentId, VersionId};
+use super::endpoint::{EndpointHealth, Endpoints};
+use super::ids::{AgentId, EnvironmentId, SegmentId, VersionId, Weight};
 use super::matcher::{Matcher, Place};
 use super::pin::{Pins, Seat};
 use super::rate::{self, Rates};
@@ -75,6 +76,18 @@ impl Agent {
         route.and_then(|route| route.max_request_body_bytes).unwrap_or(self.spec.exchange.max_request_body_bytes)
     }
 
+    /// Whether a new request may be decided for the version.
+    pub fn may_choose(&self, version: usize) -> bool {
+        version == self.stable
+            || self.split.weight(version) > Weight::ZERO
+            || self.rules.iter().any(|rule| rule.version == Some(version))
+    }
+
+    /// The endpoints of a version, by index, and the rule that they are under.
+    pub fn endpoints(&self, version: usize) -> Endpoints<'_> {
+        Endpoints { all: &self.versions[version].endpoints, rule: &self.spec.exchange.ejection }
+    }
+
     /// What it says of conversations, and where they sit. `None` where it has none.
     pub fn conversations(&self, pins: &Pins) -> Option<(&ConversationSpec, &Seat)> {
         let spec = self.spec.conversations.as_ref()?;
@@ -102,6 +115,8 @@ pub struct Endpoint {
     pub id: u64,
     /// What `Host` says under `HostPolicy::Endpoint`.
     pub authority: HeaderValue,
+    /// The same in every table in which the version has the address.
+    pub health: Arc<EndpointHealth>,
 }
 
 /// A segment rule with its indexes resolved.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::conversations::ConversationCounters;
+use super::shedding::SheddingCounters;
 use super::tls::HandshakeCounters;
 
 /// Why Pointsman itself, and not an agent, answered. The `code` of the JSON body and of the metric.
@@ -139,11 +140,10 @@ pub struct ProxyCounters {
     pub upstream_reused: AtomicU64,
     /// Idle connections that turned out to be closed by the upstream when taken or probed.
     pub upstream_stale: AtomicU64,
-    /// Requests sent again after a failure that allowed it.
-    pub retries: AtomicU64,
     pub conversations: ConversationCounters,
     /// Of TLS, with clients.
     pub handshakes: HandshakeCounters,
+    pub shedding: SheddingCounters,
     errors: [AtomicU64; ErrorCode::ALL.len()],
 }
 

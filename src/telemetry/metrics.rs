@@ -6,18 +6,22 @@
 //!
 //! Bound on series: the first [`MAX_LABELLED`] versions that served anything have series of their own, and
 //! keep them until they are gone; later ones add to `agent="_other",version="_other"` of their environment.
-//! A version costs at most 78 request counters (in practice under ten), two histograms of 22 and a gauge; one that
+//! A version costs at most 84 request counters (in practice under ten), two histograms of 22, three counters of retries
+//! and a gauge; one that
 //! had streams or told tokens, at most 88 more: six ends, two histograms of 22, two of 17, two counters of tokens,
 //! the cost and the answers without a price.
-//! Gauges of weights, deployments, guards and conversations are cut off at the same number, in label order.
+//! Gauges of weights, deployments, guards, conversations and circuit breakers, and what is told of endpoints (at most
+//! four states and eight reasons a version), are cut off at the same number, in label order.
 
 mod bound;
 mod conversations;
 mod deployments;
+mod endpoints;
 mod family;
 mod instance;
 mod outside;
 mod pins;
+mod protection;
 mod rates;
 mod streams;
 mod tls;
@@ -33,7 +37,7 @@ use super::access::AccessCounters;
 use super::counters::ProxyCounters;
 use super::outside::OutsideCounters;
 use super::reload::ReloadStatus;
-use super::stats::{StatsRegistry, VersionLabels};
+use super::stats::{BreakerPhase, StatsRegistry, VersionLabels};
 use super::tls::TlsFigures;
 
 pub use rates::{RateCollector, RateFigures, RateTableFigures};
@@ -102,6 +106,15 @@ pub struct RollbackCount {
     pub count: u64,
 }
 
+/// What the scrape shows of one version's circuit breaker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BreakerFigures {
+    pub labels: VersionLabels,
+    pub phase: BreakerPhase,
+    /// Times that it opened.
+    pub opened: u64,
+}
+
 /// What the scrape shows of the conversations of one version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConversationFigures {
@@ -112,6 +125,16 @@ pub struct ConversationFigures {
     pub draining: Option<(u64, u64)>,
     /// While a migration moves conversations away: how many are still to go.
     pub to_migrate: Option<u64>,
+}
+
+/// What the scrape shows of the endpoints of one version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointFigures {
+    pub labels: VersionLabels,
+    /// How many are in each state that any is in.
+    pub states: Vec<(&'static str, u64)>,
+    /// How often they were ejected, by the reasons that there were.
+    pub ejections: Vec<(&'static str, u64)>,
 }
 
 /// What the scrape shows of the table of conversations.
@@ -130,6 +153,8 @@ pub struct Metrics {
     table: Arc<Source<TableFigures>>,
     deployments: Arc<Source<Vec<DeploymentFigures>>>,
     conversations: Arc<Source<Vec<ConversationFigures>>>,
+    breakers: Arc<Source<Vec<BreakerFigures>>>,
+    endpoints: Arc<Source<Vec<EndpointFigures>>>,
     access: Arc<Mutex<Option<Arc<AccessCounters>>>>,
     outside: Arc<Mutex<Option<Arc<OutsideCounters>>>>,
     pins: Arc<Source<PinFigures>>,
@@ -147,12 +172,23 @@ impl Metrics {
         proxy: Arc<[ProxyCounters]>,
         limit: usize,
     ) -> Self {
-        let (table, deployments, conversations) = (Arc::default(), Arc::default(), Arc::default());
-        let (access, outside, pins, tls) = (Arc::default(), Arc::default(), Arc::default(), Arc::default());
-        let metrics = Self { registry: Registry::new(), table, deployments, conversations, access, outside, pins, tls };
-        let own: [Box<dyn Collector>; 8] = [
+        let metrics = Self {
+            registry: Registry::new(),
+            table: Arc::default(),
+            deployments: Arc::default(),
+            conversations: Arc::default(),
+            breakers: Arc::default(),
+            endpoints: Arc::default(),
+            access: Arc::default(),
+            outside: Arc::default(),
+            pins: Arc::default(),
+            tls: Arc::default(),
+        };
+        let own: [Box<dyn Collector>; 10] = [
             Box::new(tls::TlsCollector::new(metrics.tls.clone(), proxy.clone(), limit)),
+            Box::new(endpoints::EndpointCollector::new(metrics.endpoints.clone(), limit)),
             Box::new(pins::PinCollector::new(metrics.pins.clone(), proxy.clone())),
+            Box::new(protection::ProtectionCollector::new(metrics.breakers.clone(), proxy.clone(), limit)),
             Box::new(versions::VersionCollector::new(stats, limit)),
             Box::new(instance::InstanceCollector::new(instance::Sources {
                 reloads,
@@ -191,6 +227,16 @@ impl Metrics {
     /// Where the figures of conversations come from. Called at each scrape; must not call back into `Metrics`.
     pub fn set_conversation_source(&self, source: Box<dyn Fn() -> Vec<ConversationFigures> + Send + Sync>) {
         self.conversations.set(source);
+    }
+
+    /// Where the circuit breakers' figures come from. Called at each scrape; must not call back into `Metrics`.
+    pub fn set_breaker_source(&self, source: Box<dyn Fn() -> Vec<BreakerFigures> + Send + Sync>) {
+        self.breakers.set(source);
+    }
+
+    /// Where the figures of endpoints come from. Called at each scrape; must not call back into `Metrics`.
+    pub fn set_endpoint_source(&self, source: Box<dyn Fn() -> Vec<EndpointFigures> + Send + Sync>) {
+        self.endpoints.set(source);
     }
 
     /// Where the figures of the table of pins come from. Called at each scrape; must not call back into `Metrics`.

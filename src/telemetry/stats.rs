@@ -7,6 +7,7 @@
 mod exchange;
 mod histogram;
 mod outcome;
+mod protection;
 mod registry;
 mod streams;
 #[cfg(test)]
@@ -17,11 +18,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::bell::Bell;
+use super::endpoints::Ejections;
 use histogram::Histogram;
 
 pub use exchange::{Exchange, Usage};
 pub use histogram::{Distribution, HISTOGRAM_BUCKETS, bucket_end, bucket_of, bucket_start};
 pub use outcome::{Outcome, StatusClass, StreamEnd};
+pub use protection::{BreakerPhase, BreakerState, COUNT_MAX, Change, Protection, RetryResult, WindowStart};
 pub use registry::{AgentStats, StatsRegistry};
 use streams::StreamShard;
 pub use streams::StreamTotals;
@@ -39,6 +42,7 @@ struct Shard {
     outcomes: [[AtomicU64; StatusClass::ALL.len()]; Outcome::ALL.len()],
     latency: Histogram,
     first_byte: Histogram,
+    retries: [AtomicU64; RetryResult::ALL.len()],
     /// Made at the first exchange that has anything to count there.
     streams: OnceLock<Box<StreamShard>>,
 }
@@ -51,6 +55,7 @@ impl Shard {
             outcomes: Default::default(),
             latency: Histogram::new(),
             first_byte: Histogram::new(),
+            retries: Default::default(),
             streams: OnceLock::new(),
         }
     }
@@ -73,11 +78,14 @@ pub struct VersionLabels {
 /// All figures of one version in one environment. Outlives the tables that point to it.
 pub struct VersionStats {
     pub labels: VersionLabels,
+    /// Of its endpoints.
+    pub ejections: Ejections,
     /// By worker; made when the worker first serves this version, so that idle versions cost nothing.
     shards: Box<[OnceLock<Box<Shard>>]>,
     /// Whether a judge watches: then each outcome rings its bell.
     guarded: AtomicBool,
     bell: Arc<Bell>,
+    pub protection: Protection,
 }
 
 /// Sums over all workers at one moment. Only ever grow.
@@ -88,6 +96,7 @@ pub struct Totals {
     pub outcomes: [[u64; StatusClass::ALL.len()]; Outcome::ALL.len()],
     pub latency: Distribution,
     pub first_byte: Distribution,
+    pub retries: [u64; RetryResult::ALL.len()],
     pub streams: StreamTotals,
 }
 
@@ -110,7 +119,8 @@ impl Totals {
 impl VersionStats {
     pub fn new(labels: VersionLabels, workers: usize, bell: Arc<Bell>) -> Self {
         let shards = (0..workers).map(|_| OnceLock::new()).collect();
-        Self { labels, shards, guarded: AtomicBool::new(false), bell }
+        let (ejections, protection) = (Ejections::default(), Protection::default());
+        Self { labels, ejections, shards, guarded: AtomicBool::new(false), bell, protection }
     }
 
     fn shard(&self, worker: usize) -> &Shard {
@@ -126,7 +136,8 @@ impl VersionStats {
     pub fn ended(&self, worker: usize, exchange: &Exchange) {
         let shard = self.shard(worker);
         bump(&shard.outcomes[exchange.outcome as usize][exchange.class as usize], 1);
-        if exchange.outcome.counts() {
+        // What the breaker answers at once says nothing of how long the version takes.
+        if exchange.outcome.counts() && exchange.outcome != Outcome::CircuitOpen {
             shard.latency.record(exchange.latency);
             if let Some(first_byte) = exchange.first_byte {
                 shard.first_byte.record(first_byte);
@@ -148,6 +159,34 @@ impl VersionStats {
         self.shard(worker).streams().between_tokens.record_many(gap, count);
     }
 
+    /// Worker `worker` had a failure that may be tried again. Only that worker's thread may call this.
+    pub fn retry(&self, worker: usize, result: RetryResult) {
+        bump(&self.shard(worker).retries[result as usize], 1);
+    }
+
+    /// Exchanges begun, by all workers.
+    pub fn requests(&self) -> u64 {
+        self.live().map(|shard| shard.started.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Exchanges that say something of the version, and those of them that failed; without those that its circuit
+    /// breaker did not let through.
+    pub fn evidence(&self) -> (u64, u64) {
+        let ended = |outcome: Outcome| {
+            let classes = self.live().flat_map(|shard| &shard.outcomes[outcome as usize]);
+            classes.map(|count| count.load(Ordering::Relaxed)).sum::<u64>()
+        };
+        let all = Outcome::ALL.into_iter().filter(|outcome| outcome.counts() && *outcome != Outcome::CircuitOpen);
+        all.fold((0, 0), |(judged, errors), outcome| {
+            let count = ended(outcome);
+            (judged + count, errors + if outcome.is_error() { count } else { 0 })
+        })
+    }
+
+    fn live(&self) -> impl Iterator<Item = &Shard> {
+        self.shards.iter().filter_map(OnceLock::get).map(|shard| &**shard)
+    }
+
     /// Asks for, or does without, a ring of the judge's bell at each outcome.
     pub fn set_guarded(&self, guarded: bool) {
         self.guarded.store(guarded, Ordering::Relaxed);
@@ -162,7 +201,7 @@ impl VersionStats {
     /// As [`Self::totals`], into a buffer: allocates nothing. Histograms that are not asked for stay as they are;
     /// they are most of what there is to add up.
     pub fn read(&self, totals: &mut Totals, histograms: Histograms) {
-        (totals.started, totals.ended, totals.outcomes) = Default::default();
+        (totals.started, totals.ended, totals.outcomes, totals.retries) = Default::default();
         if histograms.latency {
             totals.latency.clear();
         }
@@ -170,12 +209,15 @@ impl VersionStats {
             totals.first_byte.clear();
         }
         totals.streams.clear(histograms);
-        for shard in self.shards.iter().filter_map(OnceLock::get) {
+        for shard in self.live() {
             // `ended` first: an exchange that ends between the two reads must not make in-flight negative.
             totals.ended += shard.ended.load(Ordering::Acquire);
             totals.started += shard.started.load(Ordering::Relaxed);
             for (sum, row) in totals.outcomes.iter_mut().flatten().zip(shard.outcomes.iter().flatten()) {
                 *sum += row.load(Ordering::Relaxed);
+            }
+            for (sum, count) in totals.retries.iter_mut().zip(&shard.retries) {
+                *sum += count.load(Ordering::Relaxed);
             }
             if histograms.latency {
                 totals.latency.add(&shard.latency);

@@ -4,8 +4,10 @@
 
 mod binary;
 mod cancel;
+mod circuit;
 mod conversations;
 mod endpoint_wire;
+mod endpoints;
 mod faults;
 mod forwarded;
 mod harness;
@@ -18,6 +20,7 @@ mod pins;
 mod prometheus;
 mod rates;
 mod reload;
+mod retries;
 mod rollback;
 mod store;
 mod streams;

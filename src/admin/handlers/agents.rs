@@ -11,7 +11,7 @@ use crate::admin::error::Problem;
 use crate::admin::order::etag;
 use crate::admin::page::{self, Page};
 use crate::admin::query::Fields;
-use crate::admin::wire::{AgentSummary, AgentView, DrainingView, RateLimitView, TableAgent};
+use crate::admin::wire::{AgentSummary, AgentView, DrainingView, RateLimitView, StandingCheck, TableAgent};
 use crate::control::model::AgentKey;
 use crate::routing::table::Agent;
 
@@ -78,6 +78,7 @@ pub async fn show(
         agent: TableAgent::new(agent, state.control.deployment(&key).as_ref()),
         draining: DrainingView::all(&state.control.draining(&key)),
         rate_limits: RateLimitView::all(&agent.spec),
+        checks: state.control.standing(&key).into_iter().map(StandingCheck::from).collect(),
         stable_by: (&known.stable).into(),
         revision: known.revision,
     };

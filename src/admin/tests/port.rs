@@ -66,9 +66,14 @@ impl Port {
             let mut spec = an_agent();
             (spec.id, spec.environment) = (AgentId::new("twin"), EnvironmentId::new(environment));
             spec.routes = vec![RouteSpec { host: Some("twin.test".into()), ..Default::default() }];
-            AgentIntent { spec: Arc::new(spec), health: [].into(), deployment: None }
+            AgentIntent { spec: Arc::new(spec), health: [].into(), checks: [].into(), deployment: None }
         };
-        let bot = AgentIntent { spec: Arc::new(an_agent_that_talks()), health: [].into(), deployment: Some(a_spec()) };
+        let bot = AgentIntent {
+            spec: Arc::new(an_agent_that_talks()),
+            health: [].into(),
+            checks: [].into(),
+            deployment: Some(a_spec()),
+        };
         let intent = Intent {
             config_hash: "cafe".into(),
             agents: vec![bot, twin("production"), twin("staging")],

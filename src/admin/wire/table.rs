@@ -1,14 +1,19 @@
 //! What is live, by agent.
 
+use std::time::Instant;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::breaker::BreakerView;
 use super::conversation::DrainingView;
 use super::deployment::DeploymentStatus;
+use super::endpoint::{EndpointStatus, StandingCheck};
 use super::rates::RateLimitView;
 use super::{ActorView, percent, time};
 use crate::control::agent::Stable;
 use crate::control::view::DeploymentView;
+use crate::routing::endpoint::Tick;
 use crate::routing::table::Agent;
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -31,6 +36,8 @@ pub struct AgentView {
     pub draining: Vec<DrainingView>,
     /// Its own in the order of the file, then those of its environment.
     pub rate_limits: Vec<RateLimitView>,
+    /// What the agent's standing checks say, by version and endpoint.
+    pub checks: Vec<StandingCheck>,
     /// Who made the stable version so.
     pub stable_by: StableBy,
     /// Of the agent's state: what If-Match takes.
@@ -83,6 +90,10 @@ pub struct TableVersion {
     pub weight_percent: f64,
     pub bucket_ranges: Vec<Buckets>,
     pub endpoints: Vec<String>,
+    /// In the same order.
+    pub endpoint_states: Vec<EndpointStatus>,
+    /// `null` where the agent has none.
+    pub circuit_breaker: Option<BreakerView>,
 }
 
 /// Both ends are in it.
@@ -94,6 +105,7 @@ pub struct Buckets {
 
 impl TableAgent {
     pub fn new(agent: &Agent, deployment: Option<&DeploymentView>) -> Self {
+        let (rule, now) = (&agent.spec.exchange.ejection, Tick::at(Instant::now()));
         let mut versions: Vec<_> = agent
             .versions
             .iter()
@@ -102,6 +114,8 @@ impl TableAgent {
                 weight_percent: 0.0,
                 bucket_ranges: Vec::new(),
                 endpoints: version.endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect(),
+                circuit_breaker: agent.spec.exchange.resilience.breaker.map(|_| BreakerView::of(version)),
+                endpoint_states: version.endpoints.iter().map(|e| EndpointStatus::new(e, rule, now)).collect(),
             })
             .collect();
         for (range, version) in agent.split.ranges() {

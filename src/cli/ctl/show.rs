@@ -1,6 +1,7 @@
 //! Answers of the API for people.
 
 pub mod conversations;
+mod endpoints;
 mod rates;
 mod readings;
 
@@ -46,6 +47,10 @@ pub fn agent(agent: &Agent, style: Style) -> String {
     if !limits.is_empty() {
         out.push('\n');
         out.push_str(&limits);
+    let troubled = endpoints::troubled(agent, style);
+    if !troubled.is_empty() {
+        out.push('\n');
+        out.push_str(&troubled);
     }
     let draining = conversations::draining(&agent.draining, style);
     if !draining.is_empty() {

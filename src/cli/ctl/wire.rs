@@ -32,6 +32,7 @@ pub struct Agent {
     pub deployment: Option<Deployment>,
     pub draining: Vec<Draining>,
     pub rate_limits: Vec<RateLimit>,
+    pub checks: Vec<StandingCheck>,
     pub revision: u64,
 }
 
@@ -66,6 +67,28 @@ pub struct Version {
     pub weight_percent: f64,
     pub bucket_ranges: Vec<Buckets>,
     pub endpoints: Vec<String>,
+    pub endpoint_states: Vec<Endpoint>,
+}
+
+/// One endpoint, as requests and its standing checks have found it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Endpoint {
+    pub endpoint: String,
+    pub state: String,
+    pub ejected_for_seconds: Option<f64>,
+    pub reason: Option<String>,
+    pub failures_in_a_row: u64,
+    pub ejections_in_a_row: u64,
+}
+
+/// What a standing check says of one endpoint.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct StandingCheck {
+    pub version: String,
+    #[serde(flatten)]
+    pub reading: CheckReading,
 }
 
 #[derive(Debug, Default, Deserialize)]

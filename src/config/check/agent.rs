@@ -14,8 +14,10 @@ use super::super::scalar::{FromText, Ordered, Text};
 use super::DEFAULT_ENVIRONMENT;
 use super::conversations;
 use super::deployment;
+use super::ejection;
 use super::health;
 use super::rates;
+use super::resilience::resilience;
 use super::scope::Scope;
 use super::streams;
 use crate::control::model::AgentIntent;
@@ -54,7 +56,12 @@ pub(super) fn check(
     let (deployment, share) = deployment.unzip();
     let streams = streams::streams(agent.streams.unwrap_or_default(), prices, scope);
     let protocol = agent.protocol.map(|Text(protocol)| protocol);
+    let checks = health::check(agent.checks.unwrap_or_default(), "checks", scope);
+    let ejection = ejection::check(agent.ejection, scope);
     let exchange = exchange(protocol, agent.host, agent.timeouts.unwrap_or_default(), agent.max_request_body, scope);
+    let whole = exchange.response_timeout;
+    let resilience = resilience(agent.retries, agent.circuit_breaker, agent.priority, whole, scope);
+    let exchange = ExchangeSpec { ejection, resilience, ..exchange };
     let spec = AgentSpec {
         id,
         environment: agent.environment.map_or_else(|| EnvironmentId::new(DEFAULT_ENVIRONMENT), |Text(e)| e),
@@ -70,7 +77,8 @@ pub(super) fn check(
         conversations: agent.conversations.map(|given| conversations::check(given, scope)),
         rate_limits: rates::of_agent(agent.rate_limits, scope),
     };
-    let intent = AgentIntent { spec: Arc::new(spec), deployment: deployment.flatten(), health: health.into() };
+    let (deployment, health, checks) = (deployment.flatten(), health.into(), checks.into());
+    let intent = AgentIntent { spec: Arc::new(spec), deployment, health, checks };
     Some(Checked { intent, share })
 }
 
@@ -313,5 +321,6 @@ fn exchange(
             default.max_request_body_bytes,
             BODY_BYTES,
         ),
+        ..default
     }
 }

@@ -52,7 +52,8 @@ fn one(given: file::HealthCheck, path: &str, scope: &mut Scope<'_, '_>) -> Optio
     let interval = scope.duration(&at("interval"), given.interval, DEFAULT_INTERVAL, TENTH..=HOUR);
     let timeout = scope.duration(&at("timeout"), given.timeout, DEFAULT_TIMEOUT, Duration::from_millis(10)..=HOUR / 12);
     let retries = scope.count(&at("retries"), given.retries, DEFAULT_RETRIES, 0..=100) as u32;
-    Some(HealthCheck { kind: kind?, interval, timeout, retries })
+    let successes = scope.count(&at("successes"), given.successes, 1, 1..=100) as u32;
+    Some(HealthCheck { kind: kind?, interval, timeout, retries, successes })
 }
 
 fn http(given: file::HttpCheck, path: &str, scope: &mut Scope<'_, '_>) -> Option<CheckKind> {

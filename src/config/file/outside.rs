@@ -8,8 +8,7 @@ use super::Duration;
 use crate::config::scalar::{Ordered, PrometheusUrl, Text, Whole};
 use crate::control::health::StatusRange;
 
-/// A question to each endpoint of a new version, before its first request and until its deployment ends:
-/// one of `http`, `tcp` and `command`.
+/// A question to each endpoint: one of `http`, `tcp` and `command`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a health check: a map with `http`, `tcp` or `command`")]
 pub(in crate::config) struct HealthCheck {
@@ -27,6 +26,9 @@ pub(in crate::config) struct HealthCheck {
     /// How many more tries in a row must fail after the first, before the endpoint counts as unhealthy. Default: 2.
     #[schemars(range(min = 0, max = 100))]
     pub(in crate::config) retries: Option<Whole>,
+    /// How many tries in a row must succeed before an unhealthy endpoint is healthy again. Default: 1.
+    #[schemars(range(min = 1, max = 100))]
+    pub(in crate::config) successes: Option<Whole>,
 }
 
 /// A request that must be answered with a status.

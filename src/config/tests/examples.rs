@@ -3,6 +3,7 @@
 use super::*;
 use crate::routing::path::EncodedSlash;
 use crate::routing::rate::Pace;
+use crate::routing::resilience::Priority;
 use crate::routing::spec::{Protocol, TlsAttribute};
 use crate::tls::server::{MinVersion, ServerSpec};
 
@@ -20,6 +21,7 @@ fn each_is_known_here() {
         "blue-green.yaml",
         "canary.yaml",
         "conversations.yaml",
+        "endpoints.yaml",
         "gated.yaml",
         "grpc.yaml",
         "launchdarkly.yaml",
@@ -27,6 +29,7 @@ fn each_is_known_here() {
         "many-agents.yaml",
         "quickstart.yaml",
         "rate-limits.yaml",
+        "resilient.yaml",
         "segments.yaml",
         "streams.yaml",
         "tls.yaml",
@@ -73,6 +76,17 @@ fn limits() {
 }
 
 #[test]
+fn endpoints() {
+    let config = example("endpoints.yaml");
+    let [agent] = &config.agents[..] else { panic!("one agent") };
+    let (rule, default) = (&agent.spec.exchange.ejection, EjectionSpec::default());
+    assert_eq!(rule.max_ejected.to_string(), "67%");
+    assert_eq!(EjectionSpec { max_ejected: default.max_ejected, ..rule.clone() }, default, "the defaults else");
+    let [check] = &agent.checks[..] else { panic!("one check") };
+    assert_eq!((check.kind.to_string().as_str(), check.retries, check.successes), ("GET /healthz", 2, 2));
+}
+
+#[test]
 fn conversations() {
     let config = example("conversations.yaml");
     assert_eq!((config.pins.max, config.pins.keys.len()), (1_000_000, 1));
@@ -85,6 +99,19 @@ fn conversations() {
     assert_eq!(tools.response_id, [ResponseId::Header("mcp-session-id".parse().unwrap())]);
     let deployment = config.agents[0].deployment.as_ref().unwrap();
     assert_eq!(deployment.drain_timeout, Some(Duration::from_secs(86_400)));
+}
+
+#[test]
+fn resilient() {
+    let config = example("resilient.yaml");
+    let [bot, batch] = [0, 1].map(|agent| &config.agents[agent].spec.exchange.resilience);
+    assert_eq!((bot.retries.attempts, bot.retries.per_try_timeout), (2, Some(Duration::from_secs(3))));
+    let breaker = bot.breaker.unwrap();
+    assert_eq!((breaker.max_concurrent, breaker.max_pending, breaker.consecutive_failures), (Some(500), None, None));
+    assert_eq!(breaker.error_share.map(|share| (share.millionths, share.min_requests)), Some((500_000, 20)));
+    assert_eq!((bot.priority, batch.priority), (Priority::High, Priority::Low));
+    assert_eq!((batch.retries.attempts, batch.breaker), (0, None));
+    assert_eq!(config.load_shedding, LoadShedding { requests_in_flight: Some(10_000), ..LoadShedding::default() });
 }
 
 #[test]

@@ -39,6 +39,27 @@ fn what_is_left_out_has_a_default() {
 }
 
 #[test]
+fn ejection_is_on_unless_it_is_off_and_what_is_left_out_has_its_default() {
+    let ejection = |more: &str| agent(more).spec.exchange.ejection.clone();
+    let default = EjectionSpec::default();
+    assert_eq!((ejection(""), ejection("ejection: {}")), (default.clone(), default.clone()));
+    assert_eq!(ejection("ejection: off"), EjectionSpec { consecutive_failures: None, ..default.clone() });
+    let own = ejection("ejection: { consecutive_failures: 2, statuses: [], base_time: 10m, max_ejected: 25% }");
+    let ten_minutes = Duration::from_secs(600);
+    let expected = EjectionSpec {
+        consecutive_failures: Some(2),
+        statuses: vec![],
+        base_time: ten_minutes,
+        // Never shorter than the first.
+        max_time: ten_minutes,
+        max_ejected: Weight::new(25_000).unwrap(),
+    };
+    assert_eq!(own, expected);
+    let checks = agent("checks: [{ tcp: {} }, { http: {}, successes: 3 }]").checks;
+    assert_eq!(checks.iter().map(|check| check.successes).collect::<Vec<_>>(), [1, 3]);
+}
+
+#[test]
 fn each_strategy_has_its_steps() {
     type Steps<'a> = &'a [(u32, Option<Duration>)];
     let minutes = |n: u64| Some(Duration::from_secs(n * 60));
@@ -250,4 +271,40 @@ fn ten_thousand_agents_are_read() {
     };
     let text = format!("agents:\n{}", (0..10_000).map(agent).collect::<String>());
     assert_eq!(parse(&text).agents.len(), 10_000);
+}
+
+#[test]
+fn what_is_done_about_failures_has_a_safe_default_and_each_part_its_own() {
+    use crate::routing::resilience::{Backoff, BreakerSpec, Budget, ErrorShare, Priority, Resilience, RetrySpec};
+    assert_eq!(agent("").spec.exchange.resilience, Resilience::default());
+    let given = agent(
+        "retries: { attempts: 1, statuses: [503, 429, 503], per_try_timeout: 2s, backoff: { base: 1s },
+    budget: { ratio: 12.5%, per_second: 3 } }
+circuit_breaker: { max_concurrent: 100, max_pending: 10, consecutive_failures: 5, error_share: 50%, window: 1m,
+    min_requests: 7, open_for: 30s, half_open_requests: 1 }
+priority: high",
+    );
+    let seconds = Duration::from_secs;
+    let retries = RetrySpec {
+        attempts: 1,
+        statuses: vec![503, 429],
+        per_try_timeout: Some(seconds(2)),
+        backoff: Backoff { base: seconds(1), max: seconds(1) },
+        budget: Budget { ratio_millionths: 125_000, per_second: 3 },
+    };
+    let breaker = BreakerSpec {
+        max_concurrent: Some(100),
+        max_pending: Some(10),
+        consecutive_failures: Some(5),
+        error_share: Some(ErrorShare { millionths: 500_000, window: seconds(60), min_requests: 7 }),
+        open_for: seconds(30),
+        half_open_requests: 1,
+    };
+    let expected = Resilience { retries, breaker: Some(breaker), priority: Priority::High };
+    assert_eq!(given.spec.exchange.resilience, expected);
+
+    assert_eq!(parse("agents: {}").load_shedding, LoadShedding::default());
+    let given = parse("load_shedding: { lateness: 0, interval: 2s, requests_in_flight: 5 }\nagents: {}");
+    let expected = LoadShedding { lateness: None, interval: seconds(2), requests_in_flight: Some(5) };
+    assert_eq!(given.load_shedding, expected);
 }

@@ -80,7 +80,7 @@ fn ada() -> Order {
 fn file(rollout: Option<&AgentRollout>, stable: &str, block: Option<DeploymentSpec>, now: Moment) -> AgentRollout {
     let mut spec = an_agent();
     spec.stable = VersionId::new(stable);
-    let intent = AgentIntent { spec: Arc::new(spec), health: [].into(), deployment: block };
+    let intent = AgentIntent { spec: Arc::new(spec), health: [].into(), checks: [].into(), deployment: block };
     AgentRollout::adopt(rollout.map(|r| &r.state), &intent, &Actor::file("cafe"), now)
 }
 

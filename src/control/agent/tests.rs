@@ -16,7 +16,7 @@ fn adopt(previous: Option<&AgentRollout>, intent: &AgentIntent, now: Moment) -> 
 }
 
 fn intent(deployment: Option<DeploymentSpec>) -> AgentIntent {
-    AgentIntent { health: [].into(), spec: Arc::new(an_agent()), deployment }
+    AgentIntent { health: [].into(), checks: [].into(), spec: Arc::new(an_agent()), deployment }
 }
 
 fn named(fingerprint: &str) -> Option<DeploymentSpec> {
@@ -50,7 +50,8 @@ fn an_unrelated_reload_keeps_the_stage_and_its_time() {
     rollout.act(&Action::Advance(1), Cost::default(), at(start, 600));
     let mut changed = an_agent();
     changed.bucketing.salt = "2026-q2".into();
-    let reloaded = AgentIntent { health: [].into(), spec: Arc::new(changed), deployment: named("a") };
+    let reloaded =
+        AgentIntent { health: [].into(), checks: [].into(), spec: Arc::new(changed), deployment: named("a") };
     let after = adopt(Some(&rollout), &reloaded, at(start, 900));
     assert_eq!(after.state.deployment, rollout.state.deployment);
     assert_eq!(&*after.spec.bucketing.salt, "2026-q2");
@@ -147,7 +148,7 @@ fn a_completed_version_is_stable_until_the_file_says_another() {
     assert_eq!((state(&removed), canary(&removed), stable(&removed)), ("none", None, "1.5.0"));
     let mut other = an_agent();
     other.stable = VersionId::new("1.6.0");
-    let other = AgentIntent { health: [].into(), spec: Arc::new(other), deployment: None };
+    let other = AgentIntent { health: [].into(), checks: [].into(), spec: Arc::new(other), deployment: None };
     let changed = adopt(Some(&removed), &other, at(start, 11));
     assert_eq!(stable(&changed), "1.6.0");
     let back = adopt(Some(&changed), &intent(None), at(start, 12));
@@ -161,7 +162,7 @@ fn a_version_that_the_file_no_longer_defines_serves_no_more() {
     let done = adopt(None, &intent(Some(spec)), at(start, 0));
     let mut without = an_agent();
     without.versions.remove("1.5.0");
-    let without = AgentIntent { health: [].into(), spec: Arc::new(without), deployment: None };
+    let without = AgentIntent { health: [].into(), checks: [].into(), spec: Arc::new(without), deployment: None };
     assert_eq!(stable(&adopt(Some(&done), &without, at(start, 1))), "1.4.2");
 }
 
@@ -184,7 +185,8 @@ fn a_file_that_makes_the_version_stable_completes_its_deployment() {
     let mut rollout = adopt(None, &intent(named("a")), at(start, 0));
     let mut promoted = an_agent();
     promoted.stable = VersionId::new("1.5.0");
-    let promoted = AgentIntent { health: [].into(), spec: Arc::new(promoted), deployment: named("a") };
+    let promoted =
+        AgentIntent { health: [].into(), checks: [].into(), spec: Arc::new(promoted), deployment: named("a") };
     let after = adopt(Some(&rollout), &promoted, at(start, 5));
     assert_eq!((state(&after), canary(&after)), ("completed", None));
 

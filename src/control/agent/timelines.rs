@@ -181,7 +181,7 @@ impl Run {
         let mut spec = an_agent();
         spec.stable = VersionId::new(stable);
         let deployment = (block != "-").then(|| self.request.clone().spec(block.into(), 3).expect("a good request"));
-        let intent = AgentIntent { health: [].into(), spec: Arc::new(spec), deployment };
+        let intent = AgentIntent { health: [].into(), checks: [].into(), spec: Arc::new(spec), deployment };
         let previous = self.rollout.as_ref().map(|rollout| &rollout.state);
         self.rollout = Some(AgentRollout::adopt(previous, &intent, &Actor::file("cafe"), now));
         "adopted".into()

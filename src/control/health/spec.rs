@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// A question to each endpoint of a version, asked until the deployment ends.
+/// A question to each endpoint of a version, asked again and again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HealthCheck {
@@ -17,6 +17,14 @@ pub struct HealthCheck {
     pub timeout: Duration,
     /// How many tries may fail after the first that did, before the endpoint counts as unhealthy.
     pub retries: u32,
+    /// How many tries in a row must succeed before an unhealthy endpoint is healthy again.
+    #[serde(default = "one")]
+    pub successes: u32,
+}
+
+/// What earlier releases, which did not write it down, meant.
+fn one() -> u32 {
+    1
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

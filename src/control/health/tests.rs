@@ -24,7 +24,7 @@ fn shell(script: &str) -> CheckKind {
 }
 
 fn check(kind: CheckKind) -> HealthCheck {
-    HealthCheck { kind, interval: Duration::from_millis(20), timeout: 5 * SECOND, retries: 0 }
+    HealthCheck { kind, interval: Duration::from_millis(20), timeout: 5 * SECOND, retries: 0, successes: 1 }
 }
 
 fn endpoint(address: SocketAddr) -> EndpointAddress {
@@ -241,7 +241,7 @@ async fn what_a_command_leaves_behind_is_killed_however_it_ends() {
 fn target(endpoints: Vec<EndpointAddress>) -> Target {
     let key = AgentKey::of(&an_agent());
     Target {
-        deployment: DeploymentId::new("d"),
+        deployment: Some(DeploymentId::new("d")),
         key,
         version: VersionId::new("1.5.0"),
         stable: VersionId::new("1.4.2"),
@@ -308,6 +308,21 @@ async fn retries_are_failures_that_do_not_count_yet() {
     assert_eq!((probe.state().verdict, probe.state().failures), (Some(true), 3), "healthy while there are tries left");
     assert_eq!(fail(1), Some(true));
     assert_eq!(probe.state().verdict, Some(false));
+}
+
+#[tokio::test]
+async fn what_was_unhealthy_must_succeed_so_often_in_a_row() {
+    let strict = HealthCheck { successes: 3, ..check(CheckKind::Tcp) };
+    let probe = Probe::new(strict, Arc::new(target(vec![endpoint(closed_port())])), 0);
+    let succeed = |n: u32| (0..n).map(|_| probe.record(Ok(()))).last();
+    assert_eq!(succeed(1), Some(true), "the first try says it all");
+    assert!(probe.record(Err("no".into())));
+    assert_eq!(succeed(2), Some(false));
+    assert!(!probe.record(Err("no".into())), "the count begins anew");
+    assert_eq!(succeed(2), Some(false));
+    assert_eq!(probe.state().verdict, Some(false));
+    assert_eq!(succeed(1), Some(true));
+    assert_eq!(probe.state().verdict, Some(true));
 }
 
 #[tokio::test]

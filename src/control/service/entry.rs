@@ -5,12 +5,13 @@ use crate::control::agent::{AgentRollout, Outcome};
 use crate::control::change::Change;
 use crate::control::command::{Command, CommandError, Order};
 use crate::control::errands::Errand;
-use crate::control::health::Gate;
+use crate::control::health::{Gate, Standing};
 use crate::control::model::{Actor, AgentKey, Cost, DeploymentId, DeploymentState, Moment};
 use crate::control::prometheus::SharedServer;
 use crate::control::rollout::{Action, Health, Judgement, Observation};
 use crate::control::view::DeploymentView;
 use crate::control::watch::Watch;
+use crate::routing::table::SharedTable;
 use crate::telemetry::stats::StatsRegistry;
 
 /// What following a deployment needs.
@@ -19,6 +20,8 @@ pub(in crate::control) struct Means<'a> {
     /// Whom queries ask.
     pub server: &'a SharedServer,
     pub(super) runs: &'a Runs,
+    /// Of what is live.
+    pub table: &'a SharedTable,
 }
 
 pub(super) struct Entry {
@@ -26,6 +29,8 @@ pub(super) struct Entry {
     pub watch: Option<Watch>,
     /// The health checks of what is live, where it has any.
     pub gate: Option<Gate>,
+    /// The checks of every endpoint that serves.
+    pub standing: Standing,
 }
 
 impl Entry {
@@ -35,7 +40,7 @@ impl Entry {
 
     /// Whether something is left of what was live.
     pub fn is_followed(&self) -> bool {
-        self.watch.is_some() || self.gate.is_some()
+        self.watch.is_some() || self.gate.is_some() || !self.rollout.checks.is_empty()
     }
 
     fn cost(&self) -> Cost {
@@ -93,6 +98,7 @@ impl Entry {
     pub fn follow(&mut self, means: &Means<'_>, now: Moment) {
         self.rewatch(means, now);
         self.regate();
+        self.standing.follow(&self.rollout.spec, &self.rollout.checks, means.table);
     }
 
     fn regate(&mut self) {
@@ -134,7 +140,7 @@ impl Entry {
             _ => self.cost(),
         };
         let watch = self.watch.as_ref().filter(|watch| watch.is_of(&deployment, &rollout.spec.stable));
-        let gate = self.gate.as_ref().filter(|gate| gate.target().deployment == deployment.id);
+        let gate = self.gate.as_ref().filter(|gate| gate.target().deployment.as_ref() == Some(&deployment.id));
         Some(DeploymentView {
             key: key.clone(),
             stable: rollout.spec.stable.clone(),

@@ -141,6 +141,7 @@ impl TakenUp {
             revision: kept.agents.values().map(|state| state.revision).max().unwrap_or(0),
             agents: BTreeMap::new(),
             live: Vec::new(),
+            has_new_checks: false,
             unpublished: false,
             retry: None,
             migrations: Migrations { known: std::mem::take(&mut kept.migrations) },

@@ -15,6 +15,7 @@ use crate::control::change::Change;
 use crate::control::command::Changed;
 use crate::control::drain::Drains;
 use crate::control::feed::{Event, Feed};
+use crate::control::health::Standing;
 use crate::control::model::{AgentKey, Moment};
 use crate::control::prometheus::SharedServer;
 use crate::control::report;
@@ -52,6 +53,8 @@ pub(super) struct Inner {
     pub agents: BTreeMap<AgentKey, Entry>,
     /// Those whose deployment a look may move: few among perhaps many agents.
     pub live: Vec<AgentKey>,
+    /// Standing checks may be there that have not begun.
+    pub has_new_checks: bool,
     /// State is ahead of the table, for the compiler refused it: tried again at each look.
     pub unpublished: bool,
     /// When to try again what time would move, but could not be written.
@@ -101,7 +104,7 @@ impl Shared {
     }
 
     pub fn means(&self) -> Means<'_> {
-        Means { registry: &self.registry, server: &self.server, runs: &self.book.runs }
+        Means { registry: &self.registry, server: &self.server, runs: &self.book.runs, table: &self.table }
     }
 
     /// Puts changes into effect, all in one table: the canary is out before anything is told or written.
@@ -139,6 +142,7 @@ impl Shared {
         for entry in inner.agents.values_mut().filter(|entry| entry.is_live() || entry.is_followed()) {
             entry.follow(&self.means(), now);
         }
+        inner.has_new_checks = true;
         inner.relive();
         self.registry.prune();
         published
@@ -168,11 +172,14 @@ impl Inner {
     pub fn settle(&mut self, rollouts: BTreeMap<AgentKey, AgentRollout>, means: &Means<'_>, now: Moment) {
         let mut before = std::mem::take(&mut self.agents);
         for (key, rollout) in rollouts {
-            let (watch, gate) = before.remove(&key).map_or((None, None), |entry| (entry.watch, entry.gate));
-            let mut entry = Entry { rollout, watch, gate };
+            let mut entry = match before.remove(&key) {
+                Some(entry) => Entry { rollout, ..entry },
+                None => Entry { rollout, watch: None, gate: None, standing: Standing::default() },
+            };
             entry.follow(means, now);
             self.agents.insert(key, entry);
         }
+        self.has_new_checks = true;
         self.relive();
     }
 

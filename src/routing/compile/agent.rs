@@ -1,17 +1,20 @@
 //! One agent: what it should be → ready to decide, or everything that is wrong with it.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use http::HeaderValue;
 use sha1::{Digest, Sha1};
 
 use super::Rejection;
 use crate::routing::bucket::Bucketer;
+use crate::routing::endpoint::EndpointHealth;
 use crate::routing::ids::{SegmentId, VersionId, Weight};
 use crate::routing::matcher;
 use crate::routing::parse::nearest;
 use crate::routing::segment::Segment;
-use crate::routing::spec::{AgentSpec, Attribute, Audience, CanaryShare, DesiredAgent, Scheme, SplitSpec, VersionSpec};
+use crate::routing::spec::{
+    AgentSpec, Attribute, Audience, CanaryShare, DesiredAgent, EndpointAddress, Scheme, SplitSpec, VersionSpec,
+};
 use crate::routing::split::{Arm, Split, check_sum};
 use crate::routing::table::{Agent, Endpoint, Rule, Version};
 use crate::telemetry::stats::{StatsRegistry, VersionLabels};
@@ -21,11 +24,12 @@ const NAMES_SHOWN_MAX: usize = 8;
 
 pub(super) fn compile(
     desired: &DesiredAgent,
+    known: Option<&Agent>,
     live: Option<Split>,
     registry: &StatsRegistry,
 ) -> Result<Agent, Vec<Rejection>> {
     let spec = &*desired.spec;
-    let mut draft = Draft::new(spec, &desired.barred);
+    let mut draft = Draft::new(spec, &desired.barred, known);
     draft.check_routes();
     draft.check_bucketing();
     let versions = draft.versions();
@@ -116,12 +120,14 @@ impl Uncounted {
 struct Draft<'a> {
     spec: &'a AgentSpec,
     barred: &'a [VersionId],
+    /// The agent as it was.
+    known: Option<&'a Agent>,
     rejections: Vec<Rejection>,
 }
 
 impl<'a> Draft<'a> {
-    fn new(spec: &'a AgentSpec, barred: &'a [VersionId]) -> Self {
-        Self { spec, barred, rejections: Vec::new() }
+    fn new(spec: &'a AgentSpec, barred: &'a [VersionId], known: Option<&'a Agent>) -> Self {
+        Self { spec, barred, known, rejections: Vec::new() }
     }
 
     fn reject(&mut self, field: impl Into<String>, message: impl Into<String>) {
@@ -182,7 +188,8 @@ impl<'a> Draft<'a> {
             let shown = address.to_string();
             match HeaderValue::from_str(&address.authority()) {
                 Ok(authority) => {
-                    endpoints.push(Endpoint { address: address.clone(), id: stable_id(&shown), authority })
+                    let health = self.health(id, address);
+                    endpoints.push(Endpoint { address: address.clone(), id: stable_id(&shown), authority, health });
                 }
                 Err(_) => self.reject(format!("versions.{id}.endpoints[{index}]"), format!("`{shown}` is no address")),
             }
@@ -195,6 +202,14 @@ impl<'a> Draft<'a> {
             return None;
         };
         Some(Uncounted { id: id.clone(), endpoints, header })
+    }
+
+    /// What is known of the version's endpoint: a new table forgets nothing.
+    fn health(&self, id: &VersionId, address: &EndpointAddress) -> Arc<EndpointHealth> {
+        let versions = self.known.map_or(&[][..], |agent| &agent.versions);
+        let version = versions.binary_search_by(|version| version.id.cmp(id)).ok().map(|index| &versions[index]);
+        let endpoint = version.and_then(|version| version.endpoints.iter().find(|known| known.address == *address));
+        endpoint.map(|known| known.health.clone()).unwrap_or_default()
     }
 
     fn stable(&mut self) -> Option<usize> {

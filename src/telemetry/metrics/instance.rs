@@ -189,9 +189,6 @@ fn plain() -> Vec<(Family, Count)> {
             ),
             |worker| &worker.upstream_stale,
         ),
-        (counter("pointsman_retries_total", "Requests sent again after a failure that allowed it."), |worker| {
-            &worker.retries
-        }),
     ]
 }
 

@@ -11,7 +11,7 @@ use super::family::Family;
 use super::lock;
 use super::streams::{StreamFamilies, StreamSamples};
 use crate::telemetry::stats::{
-    AgentStats, Distribution, Outcome, StatsRegistry, StatusClass, Totals, VersionLabels, VersionStats,
+    AgentStats, Distribution, Outcome, RetryResult, StatsRegistry, StatusClass, Totals, VersionLabels, VersionStats,
 };
 
 const VERSION: [&str; 3] = ["environment", "agent", "version"];
@@ -24,6 +24,7 @@ pub(super) struct VersionCollector {
     duration: Family,
     first_byte: Family,
     in_flight: Family,
+    retries: Family,
     streams: StreamFamilies,
     keyless: Family,
 }
@@ -66,6 +67,14 @@ impl VersionCollector {
                 &with_bound("Exchanges that began and have not ended."),
                 &VERSION,
             ),
+            retries: Family::counter(
+                "pointsman_retries_total",
+                &with_bound(
+                    "Failures of attempts that may be tried again: sent again, or passed on with no attempt or no \
+                     budget left.",
+                ),
+                &["environment", "agent", "version", "result"],
+            ),
             streams: StreamFamilies::new(with_bound),
             keyless: Family::counter(
                 "pointsman_bucketing_key_missing_total",
@@ -94,6 +103,7 @@ impl VersionCollector {
             self.duration.with(samples.duration),
             self.first_byte.with(samples.first_byte),
             self.in_flight.with(samples.in_flight),
+            self.retries.with(samples.retries),
         ];
         families.extend(self.streams.with(samples.streams));
         families
@@ -133,6 +143,10 @@ impl VersionCollector {
         samples.duration.push(self.duration.histogram_sample(&names, &totals.latency));
         samples.first_byte.push(self.first_byte.histogram_sample(&names, &totals.first_byte));
         samples.in_flight.push(self.in_flight.sample(&names, in_flight as f64));
+        for result in RetryResult::ALL.into_iter().filter(|result| totals.retries[*result as usize] > 0) {
+            let values = [environment, agent, version, result.as_str()];
+            samples.retries.push(self.retries.sample(&values, totals.retries[result as usize] as f64));
+        }
         self.streams.sample(names, &totals.streams, &mut samples.streams);
     }
 
@@ -161,12 +175,14 @@ struct Samples {
     duration: Vec<Metric>,
     first_byte: Vec<Metric>,
     in_flight: Vec<Metric>,
+    retries: Vec<Metric>,
     streams: StreamSamples,
 }
 
 impl Collector for VersionCollector {
     fn desc(&self) -> Vec<&Desc> {
-        let families = [&self.requests, &self.duration, &self.first_byte, &self.in_flight, &self.keyless];
+        let families =
+            [&self.requests, &self.duration, &self.first_byte, &self.in_flight, &self.retries, &self.keyless];
         families.map(Family::desc).into_iter().chain(self.streams.descs()).collect()
     }
 
@@ -188,6 +204,9 @@ impl Growing for Totals {
         self.ended.add_growth(&now.ended, &earlier.ended);
         let (now_counts, earlier_counts) = (now.outcomes.iter().flatten(), earlier.outcomes.iter().flatten());
         for ((sum, now), earlier) in self.outcomes.iter_mut().flatten().zip(now_counts).zip(earlier_counts) {
+            sum.add_growth(now, earlier);
+        }
+        for ((sum, now), earlier) in self.retries.iter_mut().zip(&now.retries).zip(&earlier.retries) {
             sum.add_growth(now, earlier);
         }
         self.latency.add_growth(&now.latency, &earlier.latency);

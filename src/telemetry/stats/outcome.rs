@@ -12,6 +12,8 @@ pub enum Outcome {
     ConnectFailed,
     /// The version has no endpoint.
     NoEndpoint,
+    /// Its circuit breaker let it have no request. The version's error: it is why its clients got none of its answers.
+    CircuitOpen,
     /// No response head in time.
     ResponseTimeout,
     /// The connection ended before a whole response head.
@@ -33,11 +35,12 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Success,
         Self::ServerError,
         Self::ConnectFailed,
         Self::NoEndpoint,
+        Self::CircuitOpen,
         Self::ResponseTimeout,
         Self::Reset,
         Self::BadResponse,
@@ -55,6 +58,7 @@ impl Outcome {
             Self::ServerError => "server_error",
             Self::ConnectFailed => "connect_failed",
             Self::NoEndpoint => "no_endpoint",
+            Self::CircuitOpen => "circuit_open",
             Self::ResponseTimeout => "response_timeout",
             Self::Reset => "reset",
             Self::BadResponse => "bad_response",

@@ -1,5 +1,8 @@
 //! gRPC calls: what they count as, and what their clients are told when there is no answer.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use bytes::Bytes;
 
 use super::endpoint::{Endpoint2, fields, response, send};
@@ -54,6 +57,31 @@ fn a_call_counts_by_the_status_in_its_trailers() {
     }
     call(&app, "/none/at-all");
     eventually("a call without a status is cut short", || app.outcomes("truncated") == 1.0);
+}
+
+#[test]
+fn a_call_that_finds_nobody_is_made_again_where_its_client_allows_it() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counter = calls.clone();
+    // Every other one, by an answer of trailers only.
+    let endpoint = Endpoint2::start(move |mut call| {
+        let status = if counter.fetch_add(1, Ordering::SeqCst) % 2 == 0 { "14" } else { "0" };
+        async move {
+            call.body().await;
+            let head = response(&[("content-type", "application/grpc"), ("grpc-status", status)]);
+            call.respond.send_response(head, true).unwrap();
+        }
+    });
+    let app = endpoint.app("");
+    let head = "POST / HTTP/1.1\r\nhost: a\r\nte: trailers\r\ncontent-type: application/grpc\r\ncontent-length: 0\r\n";
+    let status = |fields: &str| {
+        let answer = app.client().ask(&format!("{head}{fields}\r\n"));
+        (answer.header("grpc-status").unwrap().to_owned(), calls.load(Ordering::SeqCst))
+    };
+    assert_eq!(status(""), ("14".into(), 1));
+    assert_eq!(status(""), ("0".into(), 2));
+    assert_eq!(status("idempotency-key: 1\r\n"), ("0".into(), 4));
+    assert_eq!(app.metric("pointsman_retries_total{result=\"sent\"}"), 1.0);
 }
 
 #[test]
