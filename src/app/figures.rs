@@ -16,8 +16,7 @@ use crate::routing::table::{RoutingTable, Version};
 use crate::telemetry::endpoints::EjectionReason;
 use crate::telemetry::metrics::{
     BreakerFigures, CheckFigures, ConversationFigures, DeploymentFigures, EndpointFigures, GuardFigures, PinFigures,
-    RateFigures, RateTableFigures,
-    RollbackCount, TableFigures, VersionWeight,
+    RateFigures, RateTableFigures, RollbackCount, TableFigures, VersionWeight,
 };
 use crate::telemetry::stats::VersionLabels;
 

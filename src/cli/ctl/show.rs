@@ -47,6 +47,7 @@ pub fn agent(agent: &Agent, style: Style) -> String {
     if !limits.is_empty() {
         out.push('\n');
         out.push_str(&limits);
+    }
     let troubled = endpoints::troubled(agent, style);
     if !troubled.is_empty() {
         out.push('\n');
