@@ -85,6 +85,7 @@ fn head<'a>(headers: &'a HeaderMap, path: &'a str) -> Head<'a> {
         query: None,
         headers,
         client: [192, 0, 2, 7].into(),
+        certificate: None,
         json: None,
         nonce: 0,
     }

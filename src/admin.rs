@@ -5,8 +5,6 @@
 //! request's body. Every error is a problem document (RFC 9457) with a stable `code`.
 //!
 //! Bounds: [`serve::CONNECTIONS`] at once, [`BODY_LIMIT`] per request body, [`REQUEST_TIMEOUT`] per request.
-//!
-//! Left out: TLS.
 
 pub mod auth;
 mod body;
@@ -39,6 +37,7 @@ use crate::ready::Readiness;
 use crate::routing::spec::AgentSpec;
 use crate::routing::standing::Known;
 use crate::telemetry::reload::ReloadStatus;
+use crate::tls::reload::Cells;
 use auth::{Access, Auth};
 use error::Problem;
 pub use handlers::events::Followers;
@@ -63,6 +62,8 @@ pub struct AdminState {
     pub answers: Answers,
     pub followers: Followers,
     pub form: DeploymentForm,
+    /// What is made of certificate files.
+    pub certificates: Cells,
     /// What the proxy knows of conversations, for explanations.
     pub known: Arc<dyn Fn() -> Known + Send + Sync>,
 }

@@ -44,6 +44,8 @@ use crate::telemetry::counters::ProxyCounters;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::reload::ReloadStatus;
 use crate::telemetry::stats::StatsRegistry;
+use crate::tls::reload::{Cell, Cells};
+use crate::tls::server::{HTTP1, Protocols, Server, ServerSpec};
 use reload::{Listeners, Reloader};
 
 pub use handover::{Handover, Released};
@@ -127,7 +129,9 @@ pub fn start_with(
     descriptors::raise();
     let registry = Arc::new(StatsRegistry::new(config.workers));
     let options = proxy_options(&config, access_log(config.access_log.as_ref())?);
-    let (listeners, bound) = Listeners::bind(&config.listeners, &mut sockets)?;
+    let certificates = Cells::default();
+    let (listeners, bound) = Listeners::bind(&config.listeners, &mut sockets, &certificates)?;
+    let admin_tls = tls_of("admin.tls", config.admin.tls.as_ref(), &[HTTP1], &certificates)?;
     let admin = match sockets.take_admin(config.admin.address) {
         Some(socket) => socket.into(),
         None => bind_admin(config.admin.address)?,
@@ -142,8 +146,17 @@ pub fn start_with(
     let shared = Shared::new(state.control.table().clone(), options, counters, pins);
     let data_plane = listen::start(config.workers, shared.clone()).context("cannot start the proxy's threads")?;
     let Limits { drain_delay, drain_timeout, .. } = config.limits;
-    let plane =
-        Plane { shared, registry, data_plane, admin, admin_address: config.admin.address, drain_delay, drain_timeout };
+    let plane = Plane {
+        shared,
+        registry,
+        data_plane,
+        admin,
+        admin_address: config.admin.address,
+        admin_tls,
+        certificates,
+        drain_delay,
+        drain_timeout,
+    };
     let running = plane.control(Origin { config, file, listeners }, state)?;
     handover.serving()?;
     running.plane.data_plane.listen(bound);
@@ -159,6 +172,9 @@ struct Plane {
     admin: std::net::TcpListener,
     /// As in the file.
     admin_address: SocketAddr,
+    admin_tls: Option<Arc<Cell<Server>>>,
+    /// What is made of certificate files.
+    certificates: Cells,
     drain_delay: Duration,
     drain_timeout: Duration,
 }
@@ -188,6 +204,8 @@ impl Plane {
         }
         let pins = self.shared.pins.clone();
         metrics.set_pin_source(Box::new(move || figures::of_pins(&pins)));
+        let certificates = self.certificates.clone();
+        metrics.set_tls_source(Box::new(move || certificates.figures()));
         let (addresses, admin) = (listeners.addresses(), self.admin.local_addr()?);
         let ready = Readiness::default();
         let state = AdminState {
@@ -208,6 +226,7 @@ impl Plane {
                 let shared = self.shared.clone();
                 Arc::new(move || Known { pins: shared.pins.clone(), keys: shared.options.load().keys.clone() })
             },
+            certificates: self.certificates.clone(),
             form: DeploymentForm { read: config::deployment_request, schema: config::deployment_schema },
         };
         reloads.succeeded(&config.hash, SystemTime::now());
@@ -218,8 +237,10 @@ impl Plane {
             acceptor: self.data_plane.acceptor(),
             metrics,
             status: reloads.clone(),
+            certificates: self.certificates.clone(),
         };
-        let control_plane = start_control_plane(reconciler, self.admin.try_clone()?, state, reloader, writer)?;
+        let admin_port = AdminPort { socket: self.admin.try_clone()?, tls: self.admin_tls.clone() };
+        let control_plane = start_control_plane(reconciler, admin_port, state, reloader, writer)?;
         Ok(Running {
             listeners: addresses,
             admin,
@@ -234,9 +255,14 @@ impl Plane {
     }
 }
 
+struct AdminPort {
+    socket: std::net::TcpListener,
+    tls: Option<Arc<Cell<Server>>>,
+}
+
 fn start_control_plane(
     reconciler: Reconciler,
-    admin_socket: std::net::TcpListener,
+    port: AdminPort,
     state: AdminState,
     reloader: Reloader,
     writer: Option<WriterThread>,
@@ -246,18 +272,24 @@ fn start_control_plane(
     // Inside the runtime, so that what the watch and the signal need is there before `start` returns.
     let keeper = Keeper::new(state.control.clone());
     let reloader = runtime.block_on(async { reloader.armed() })?;
+    let certificates = state.certificates.clone();
     let work = async move {
-        let admin_socket = match TcpListener::from_std(admin_socket) {
+        let socket = match TcpListener::from_std(port.socket) {
             Ok(socket) => socket,
             Err(error) => {
                 tracing::error!(%error, "the admin side could not start");
                 return None;
             }
         };
-        let admin = admin::serve(admin_socket, admin::router(state), stopped.clone());
+        let admin = admin::serve(socket, port.tls, admin::router(state), stopped.clone());
         let reload = reloader.run(stopped.clone());
-        let ((), (), (), origin) =
-            tokio::join!(reconciler.run(stopped.clone()), keeper.run(stopped.clone()), admin, reload);
+        let ((), (), (), (), origin) = tokio::join!(
+            reconciler.run(stopped.clone()),
+            keeper.run(stopped.clone()),
+            certificates.run(stopped.clone()),
+            admin,
+            reload
+        );
         Some(origin)
     };
     let thread = std::thread::Builder::new().name("control".into()).spawn(move || runtime.block_on(work))?;
@@ -339,6 +371,17 @@ fn with_descriptors(limits: &Limits) -> usize {
 
 fn bind_admin(address: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
     std::net::TcpListener::bind(address).with_context(|| cannot_listen("admin.address", address))
+}
+
+/// What a port's TLS is made of; `place` is where the configuration asks for it.
+fn tls_of(
+    place: &str,
+    spec: Option<&ServerSpec>,
+    protocols: Protocols,
+    cells: &Cells,
+) -> anyhow::Result<Option<Arc<Cell<Server>>>> {
+    let serve = |spec: &ServerSpec| spec.clone().serve(cells, place, protocols);
+    spec.map(serve).transpose().with_context(|| place.to_owned())
 }
 
 fn cannot_listen(field: &str, address: SocketAddr) -> String {

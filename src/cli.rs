@@ -21,6 +21,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Config};
+use crate::tls::reload::Cells;
+use crate::tls::server::HTTP1;
 
 const EXIT_CODES: &str =
     "Exit codes: 0 done; 1 it failed; 2 wrong arguments. `ctl` has its own, see `pointsman ctl --help`.";
@@ -45,7 +47,7 @@ enum Command {
     },
     /// Print the JSON Schema of the configuration file, for editors
     Schema,
-    Ctl(ctl::Args),
+    Ctl(Box<ctl::Args>),
     /// Read keys from standard input and print `key<TAB>bucket[<TAB>index of the arm]`
     Bucket(bucket::Args),
     /// Say which version a request would get, and why
@@ -97,7 +99,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::MockAgent(args) => mock_agent::run(args),
         Command::Completions(args) => completions::run::<Cli>(&args).map_err(Into::into),
-        Command::Ctl(args) => return ctl::run(args),
+        Command::Ctl(args) => return ctl::run(*args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -142,6 +144,12 @@ fn check(files: &[PathBuf]) -> anyhow::Result<bool> {
     for file in files {
         match Config::load(file) {
             Ok(config) => {
+                let errors = unusable_certificates(&config);
+                if !errors.is_empty() {
+                    sound = false;
+                    errors.iter().for_each(|error| complain(format_args!("{}: {error}", file.display())));
+                    continue;
+                }
                 let deployments = config.agents.iter().filter(|agent| agent.deployment.is_some()).count();
                 let (agents, deployments) = (count(config.agents.len(), "agent"), count(deployments, "deployment"));
                 say(format_args!("{}: ok ({agents}, {deployments})", file.display()))?;
@@ -153,6 +161,19 @@ fn check(files: &[PathBuf]) -> anyhow::Result<bool> {
         }
     }
     Ok(sound)
+}
+
+/// The files of certificates and keys that could not be served with from here.
+fn unusable_certificates(config: &Config) -> Vec<String> {
+    let listeners = config.listeners.iter().enumerate();
+    let places = listeners.map(|(index, listener)| (format!("listeners[{index}].tls"), &listener.tls));
+    let places = places.chain([("admin.tls".to_owned(), &config.admin.tls)]);
+    let used = places.filter_map(|(place, spec)| Some((place, spec.clone()?)));
+    let refused = used.filter_map(|(place, spec)| {
+        let error = spec.serve(&Cells::default(), &place, &[HTTP1]).err()?;
+        Some(format!("{place}: {error}"))
+    });
+    refused.collect()
 }
 
 fn count(number: usize, what: &str) -> String {

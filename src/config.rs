@@ -40,6 +40,7 @@ use crate::routing::overrides::Overrides;
 use crate::routing::path::PathPolicy;
 use crate::routing::seal::KeyRing;
 use crate::routing::standing::Keys;
+use crate::tls::server::ServerSpec;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -113,6 +114,8 @@ pub struct ListenerConfig {
     pub environment: EnvironmentId,
     /// Whether HTTP/2 is spoken beside HTTP/1.1.
     pub http2: bool,
+    /// `None`: what is spoken is in clear.
+    pub tls: Option<ServerSpec>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -120,6 +123,8 @@ pub struct AdminConfig {
     pub address: SocketAddr,
     /// Wanted of every `/api` request when set; must be set where `address` is not loopback.
     pub token: Option<Secret>,
+    /// `None`: what is spoken is in clear.
+    pub tls: Option<ServerSpec>,
 }
 
 /// The table of conversations.

@@ -16,6 +16,8 @@
 //! | [`descriptors`] | whether there are file descriptors for more connections | nothing |
 //! | [`random`] | a small generator, not for secrets | nothing |
 //! | [`ready`] | whether this instance should get traffic | nothing |
+//! | [`tls`] | certificate files, and what is made of them | `stamp` |
+//! | [`stamp`] | whether a file is another than before | nothing |
 //! | [`takeover`] | what two processes say when one takes the other's place | nothing |
 //! | [`systemd`] | a service manager's sockets, and what it is told | nothing |
 //!
@@ -33,6 +35,8 @@ pub mod proxy;
 pub mod random;
 pub mod ready;
 pub mod routing;
+pub mod stamp;
 pub mod systemd;
 pub mod takeover;
 pub mod telemetry;
+pub mod tls;

@@ -8,6 +8,7 @@
 //! | [`commits`] | how the store's commits went |
 //! | [`outside`] | what control counts of health checks and Prometheus queries |
 //! | [`reload`] | how the last reload of the file went |
+//! | [`tls`] | how handshakes ended, and how certificates stand |
 //! | [`metrics`] | the scrape: all of the above as Prometheus text |
 //! | [`access`] | one JSON line per exchange, off the request path |
 //! | [`logging`] | where `tracing` events go |
@@ -23,3 +24,4 @@ pub mod metrics;
 pub mod outside;
 pub mod reload;
 pub mod stats;
+pub mod tls;

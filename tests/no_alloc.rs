@@ -126,6 +126,7 @@ fn routing_and_deciding_allocate_nothing() {
         query: Some("user=u1&lang=de"),
         headers: &headers,
         client: "2001:db8::7".parse().expect("an address"),
+        certificate: None,
         json: None,
         nonce: 7,
     };

@@ -206,6 +206,7 @@ async fn the_last_reload_is_told_with_its_error() {
         "reloadsFailed": 1,
         "lastSuccessAt": "1970-01-01T00:00:00.000Z",
         "error": { "at": "1970-01-01T00:00:00.000Z", "text": "line 3: no such key" },
+        "tls": [],
     });
     assert_eq!(port.get("/api/v1/config").await.json(), expected);
 }

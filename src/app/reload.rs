@@ -24,6 +24,8 @@ use crate::systemd;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::reload::ReloadStatus;
+use crate::tls::reload::Cells;
+use crate::tls::server::{HTTP1, HTTP2, Protocols};
 
 /// The sockets that are listened on, and what they were configured as: port 0 is a different one each time.
 pub(super) struct Listeners(Vec<Listening>);
@@ -32,13 +34,17 @@ pub(super) struct Listeners(Vec<Listening>);
 struct Listening {
     configured: SocketAddr,
     bound: SocketAddr,
+    /// What it is to serve, and what the acceptor takes that from.
+    wanted: Arc<Serves>,
     serves: Arc<ArcSwap<Serves>>,
+    /// What `wanted` was made of.
+    config: ListenerConfig,
 }
 
 impl Listeners {
     /// All of them: given, or newly bound.
-    pub fn bind(configs: &[ListenerConfig], given: &mut Sockets) -> anyhow::Result<(Self, Vec<Bound>)> {
-        Self(Vec::new()).next(configs, given)
+    pub fn bind(configs: &[ListenerConfig], given: &mut Sockets, cells: &Cells) -> anyhow::Result<(Self, Vec<Bound>)> {
+        Self(Vec::new()).next(configs, given, cells)
     }
 
     pub fn addresses(&self) -> Vec<SocketAddr> {
@@ -46,14 +52,19 @@ impl Listeners {
     }
 
     /// The listeners of `configs`: those that are here already, and the newly bound. Changes nothing here.
-    fn next(&self, configs: &[ListenerConfig], given: &mut Sockets) -> anyhow::Result<(Self, Vec<Bound>)> {
+    fn next(
+        &self,
+        configs: &[ListenerConfig],
+        given: &mut Sockets,
+        cells: &Cells,
+    ) -> anyhow::Result<(Self, Vec<Bound>)> {
         let mut next = Self(Vec::new());
         let mut sockets = Vec::new();
         for (index, config) in configs.iter().enumerate() {
             match self.0.iter().find(|l| l.configured == config.address) {
-                Some(listening) => next.0.push(listening.clone()),
+                Some(listening) => next.0.push(listening.next(index, config, cells)?),
                 None => {
-                    let (listening, bound) = bind_one(index, config, given)?;
+                    let (listening, bound) = bind_one(index, config, given, cells)?;
                     next.0.push(listening);
                     sockets.push(bound);
                 }
@@ -63,18 +74,35 @@ impl Listeners {
     }
 }
 
-fn bind_one(index: usize, config: &ListenerConfig, given: &mut Sockets) -> anyhow::Result<(Listening, Bound)> {
-    let serves = Arc::new(ArcSwap::from_pointee(serves(config)));
+impl Listening {
+    /// The same socket, for what `config` says.
+    fn next(&self, index: usize, config: &ListenerConfig, cells: &Cells) -> anyhow::Result<Self> {
+        let wanted = if *config == self.config { self.wanted.clone() } else { Arc::new(serves(index, config, cells)?) };
+        Ok(Self { wanted, config: config.clone(), ..self.clone() })
+    }
+}
+
+fn bind_one(
+    index: usize,
+    config: &ListenerConfig,
+    given: &mut Sockets,
+    cells: &Cells,
+) -> anyhow::Result<(Listening, Bound)> {
+    let wanted = Arc::new(serves(index, config, cells)?);
+    let serves = Arc::new(ArcSwap::new(wanted.clone()));
     let bound = match given.take_listener(index, config.address) {
         Some(socket) => adopt(socket, config.address, serves.clone()),
         None => bind(config.address, serves.clone()),
     };
     let bound = bound.with_context(|| super::cannot_listen(&format!("listeners[{index}].address"), config.address))?;
-    Ok((Listening { configured: config.address, bound: bound.address, serves }, bound))
+    let (configured, config) = (config.address, config.clone());
+    Ok((Listening { configured, bound: bound.address, wanted, serves, config }, bound))
 }
 
-fn serves(config: &ListenerConfig) -> Serves {
-    Serves { environment: config.environment.clone(), http2: config.http2 }
+fn serves(index: usize, config: &ListenerConfig, cells: &Cells) -> anyhow::Result<Serves> {
+    let protocols: Protocols = if config.http2 { &[HTTP2, HTTP1] } else { &[HTTP1] };
+    let tls = super::tls_of(&format!("listeners[{index}].tls"), config.tls.as_ref(), protocols, cells)?;
+    Ok(Serves { environment: config.environment.clone(), http2: config.http2, tls })
 }
 
 pub(super) struct Reloader {
@@ -84,6 +112,7 @@ pub(super) struct Reloader {
     pub acceptor: Acceptor,
     pub metrics: Arc<Metrics>,
     pub status: Arc<ReloadStatus>,
+    pub certificates: Cells,
 }
 
 /// A [`Reloader`] that will see every change from now on.
@@ -128,7 +157,7 @@ impl Reloader {
     async fn take(&mut self, name: &str, candidate: Candidate) -> anyhow::Result<u64> {
         let text = candidate.text.with_context(|| format!("cannot read {name}"))?;
         let config = Config::parse(name, &text, &|variable| std::env::var(variable).ok())?;
-        let (listeners, sockets) = self.origin.listeners.next(&config.listeners, &mut Sockets::default())?;
+        let (listeners, sockets) = self.next_listeners(&config.listeners)?;
         let access_log = self.next_access_log(&config)?;
         let applied = self.control.apply(config.intent()).await.map_err(super::all_rejections)?;
 
@@ -138,7 +167,7 @@ impl Reloader {
         }
         self.shared.pins.set_max(config.pins.max);
         self.shared.set_options(super::proxy_options(&config, access_log));
-        self.switch_listeners(listeners, sockets, &config).await;
+        self.switch_listeners(listeners, sockets).await;
         warn_of_what_needs_a_restart(&self.origin.config, &config);
         self.origin.config = config;
         Ok(applied.epoch)
@@ -152,12 +181,16 @@ impl Reloader {
         super::access_log(config.access_log.as_ref())
     }
 
-    async fn switch_listeners(&mut self, next: Listeners, sockets: Vec<Bound>, config: &Config) {
+    fn next_listeners(&self, configs: &[ListenerConfig]) -> anyhow::Result<(Listeners, Vec<Bound>)> {
+        self.origin.listeners.next(configs, &mut Sockets::default(), &self.certificates)
+    }
+
+    async fn switch_listeners(&mut self, next: Listeners, sockets: Vec<Bound>) {
         for socket in sockets {
             self.acceptor.listen(socket).await;
         }
-        for (listening, wanted) in next.0.iter().zip(&config.listeners) {
-            listening.serves.store(Arc::new(serves(wanted)));
+        for listening in &next.0 {
+            listening.serves.store(listening.wanted.clone());
         }
         for gone in self.origin.listeners.0.iter().filter(|old| next.0.iter().all(|new| new.bound != old.bound)) {
             self.acceptor.close(gone.bound).await;

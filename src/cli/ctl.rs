@@ -13,6 +13,7 @@ mod guard;
 mod migrate;
 mod order;
 mod reads;
+mod secure;
 mod server;
 mod session;
 mod show;
@@ -59,6 +60,8 @@ struct Connection {
     /// A file that holds the bearer token
     #[arg(long, global = true, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    #[command(flatten)]
+    trust: secure::Trust,
     /// Needed only where several environments have the agent
     #[arg(long, short, global = true, value_name = "NAME", env = "POINTSMAN_ENVIRONMENT")]
     environment: Option<String>,
@@ -143,8 +146,9 @@ pub fn run(args: Args) -> ExitCode {
 }
 
 fn start(args: Args) -> Result<Exit, Failure> {
-    let Connection { server, token, token_file, environment, json } = args.connection;
-    let client = session::client(server, token.as_deref(), token_file.as_deref())?;
+    let Connection { server, token, token_file, trust, environment, json } = args.connection;
+    let secure = trust.with(&server)?;
+    let client = session::client(server, secure, token.as_deref(), token_file.as_deref())?;
     let session = Session { client, environment, json, style: Style::of_stdout() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let exit = runtime.block_on(dispatch(&session, &args.command))?;

@@ -79,6 +79,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         query: args.path.query(),
         headers: &headers,
         client: args.client,
+        certificate: None,
         json: args.body.as_ref(),
         nonce: 0,
     };

@@ -12,6 +12,7 @@ mod limits;
 mod query;
 mod scope;
 mod streams;
+mod tls;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -199,7 +200,7 @@ fn check_presence(file: &File, scope: &mut Scope<'_, '_>) {
 fn listeners(given: Option<Vec<file::Listener>>, scope: &mut Scope<'_, '_>) -> Vec<ListenerConfig> {
     let production = || EnvironmentId::new(DEFAULT_ENVIRONMENT);
     let Some(given) = given else {
-        return vec![ListenerConfig { address: DEFAULT_LISTENER, environment: production(), http2: true }];
+        return vec![ListenerConfig { address: DEFAULT_LISTENER, environment: production(), http2: true, tls: None }];
     };
     let (_, positions) = scope.positions("listeners");
     if positions.len() > MAX_LISTENERS || (positions.is_empty() && !scope.is_damaged("listeners")) {
@@ -216,7 +217,8 @@ fn listeners(given: Option<Vec<file::Listener>>, scope: &mut Scope<'_, '_>) -> V
             );
         }
         let environment = environment.map_or_else(production, |Text(e)| e);
-        listeners.push(ListenerConfig { address, environment, http2: listener.http2.unwrap_or(true) });
+        let tls = listener.tls.map(|given| tls::check(given, &format!("listeners[{position}].tls"), scope));
+        listeners.push(ListenerConfig { address, environment, http2: listener.http2.unwrap_or(true), tls });
     }
     listeners
 }
@@ -238,7 +240,7 @@ fn check_reach(agents: &[Checked], listeners: &[ListenerConfig], scope: &mut Sco
 }
 
 fn admin(given: Option<file::Admin>, listeners: &[ListenerConfig], scope: &mut Scope<'_, '_>) -> AdminConfig {
-    let (address, token) = given.map_or((None, None), |admin| (admin.address, admin.token));
+    let (address, token, tls) = given.map_or((None, None, None), |admin| (admin.address, admin.token, admin.tls));
     let address = address.map_or(DEFAULT_ADMIN, |Text(address)| address);
     if token.as_ref().is_some_and(|Text(token)| token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic())) {
         scope.error("admin.token", "expected printable characters without spaces, and at least one");
@@ -252,7 +254,8 @@ fn admin(given: Option<file::Admin>, listeners: &[ListenerConfig], scope: &mut S
     if address.port() != 0 && listeners.iter().any(|listener| listener.address == address) {
         scope.error("admin.address", format!("{address} is also a listener's; expected an address of its own"));
     }
-    AdminConfig { address, token: token.map(|Text(token)| Secret(token.into())) }
+    let tls = tls.map(|given| tls::check(given, "admin.tls", scope));
+    AdminConfig { address, token: token.map(|Text(token)| Secret(token.into())), tls }
 }
 
 fn access_log(given: file::AccessLog) -> AccessLogConfig {

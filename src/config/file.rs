@@ -17,11 +17,13 @@ mod conversations;
 mod limits;
 mod outside;
 mod streams;
+mod tls;
 
 pub(super) use conversations::{Conversations, Key, Overrides, Pins, Policy, Token};
 pub(super) use limits::{EncodedSlash, ForwardPath, Limits, Paths};
 pub(super) use outside::{HealthCheck, HttpCheck, Prometheus};
 pub(super) use streams::{Dialect, Encoded, Price, Streams};
+pub(super) use tls::{Certificate as TlsCertificate, ClientAuth, ClientAuthMode, Tls};
 
 type Duration = Text<std::time::Duration>;
 
@@ -72,18 +74,23 @@ pub(super) struct Listener {
     pub(super) address: Text<std::net::SocketAddr>,
     /// Only agents of this environment answer here. Default: `production`.
     pub(super) environment: Option<Text<EnvironmentId>>,
-    /// Whether clients may speak HTTP/2 (cleartext, with prior knowledge) beside HTTP/1.1. Default: true.
+    /// Whether clients may speak HTTP/2 beside HTTP/1.1: with prior knowledge, or agreed on in the TLS handshake
+    /// (ALPN). Default: true.
     pub(super) http2: Option<bool>,
+    /// Clients speak TLS here, and nothing else. Default: they speak in clear.
+    pub(super) tls: Option<Tls>,
 }
 
 /// The operator's port.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, expecting = "a map with `address` and `token`")]
+#[serde(deny_unknown_fields, expecting = "a map with `address`, `token` and `tls`")]
 pub(super) struct Admin {
     /// Default: 127.0.0.1:9901. Any address that is not loopback needs a token.
     pub(super) address: Option<Text<std::net::SocketAddr>>,
     /// Bearer token that every API request must carry; best as `${POINTSMAN_ADMIN_TOKEN}`.
     pub(super) token: Option<Text<String>>,
+    /// It speaks TLS, and nothing else. Default: it speaks in clear.
+    pub(super) tls: Option<Tls>,
 }
 
 /// A line of JSON per request.

@@ -13,7 +13,6 @@
 mod hops;
 
 use std::collections::BTreeSet;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,6 +24,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::{Config, ConfigErrors, process_env, source};
+use crate::stamp::Stamp;
 use hops::Hops;
 
 /// How long a file must rest that nobody closed.
@@ -233,30 +233,6 @@ impl ConfigWatch {
                 return;
             }
         }
-    }
-}
-
-/// What is compared by the poll: any change of the content changes one of these.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    length: u64,
-    modified: (i64, i64),
-    /// Also moves when the file becomes readable.
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    fn of(path: &Path) -> Option<Self> {
-        let metadata = std::fs::metadata(path).ok()?;
-        Some(Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            length: metadata.len(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        })
     }
 }
 

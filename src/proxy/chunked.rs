@@ -11,7 +11,7 @@ use http::header::{
 };
 
 use super::decode::{Malformed, Piece};
-use super::headers::is_hop_by_hop;
+use super::headers::{X_FORWARDED_CLIENT_CERT, is_hop_by_hop};
 
 const LINE_BYTES: usize = 4 << 10;
 const EXTENSION_BYTES: usize = 16 << 10;
@@ -154,7 +154,7 @@ fn read_trailers(block: &[u8]) -> Result<HeaderMap, Malformed> {
 
 /// Whether a field may come after the body (RFC 9110 §6.5.1): not where it would frame, route or authorise.
 pub(super) fn is_trailer(name: &HeaderName) -> bool {
-    const NEVER: [HeaderName; 10] = [
+    const NEVER: [HeaderName; 11] = [
         AUTHORIZATION,
         CONTENT_ENCODING,
         CONTENT_LENGTH,
@@ -165,6 +165,7 @@ pub(super) fn is_trailer(name: &HeaderName) -> bool {
         TE,
         TRAILER,
         TRANSFER_ENCODING,
+        X_FORWARDED_CLIENT_CERT,
     ];
     !is_hop_by_hop(name) && !NEVER.contains(name)
 }

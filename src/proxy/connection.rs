@@ -1,4 +1,5 @@
-//! One client connection: its protocol is found out, and then [`http1`] or [`http2`] serves it to its end.
+//! One client connection: after its TLS [`handshake`], where TLS is spoken, its protocol is found out, and then
+//! [`http1`] or [`http2`] serves it to its end, on a [`stream`] that is plain or not.
 //!
 //! What holds for the connection is a [`Client`]; what the parts of one exchange (socket, service, bodies) tell
 //! each other is a [`ClientConn`]. HTTP/1.1 has one of each and uses it again and again; under HTTP/2 every
@@ -7,19 +8,23 @@
 //! Each phase sets a deadline; a connection has one timer, which is armed for the earliest deadline it has seen
 //! and looks again when it fires. In steady traffic no request touches the timer at all.
 
+mod handshake;
 mod http1;
 mod http2;
 mod opening;
+mod stream;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
+use rustls::ServerConfig;
 use tokio::net::TcpStream;
 
 use super::error::raw_reply;
@@ -29,12 +34,15 @@ use super::trust;
 use super::tunnel::Tunnel;
 use super::worker::{ProxyOptions, Worker};
 use crate::routing::ids::EnvironmentId;
+use crate::routing::table::ClientCertificate;
 use crate::telemetry::counters::ErrorCode;
+use crate::tls::certificate::Holder;
 
 pub(super) use http1::{Date, Wire};
 pub use http2::Floods;
 pub(super) use opening::Opened;
 use opening::Opening;
+pub(super) use stream::ClientStream;
 
 /// How long a stop leaves a connection open that has no exchange. A client that uses it often has a request under way
 /// just then, which is answered with `Connection: close`; closed at once, it would be lost.
@@ -48,17 +56,35 @@ pub(super) struct Client {
     /// Whether the peer is a proxy whose word on its clients is taken.
     trusted: bool,
     pub forwarded: Forwarded,
+    /// Whether it speaks TLS.
+    pub tls: bool,
+    certificate: OnceCell<Box<ClientCertificate>>,
     stopping: Cell<bool>,
     /// The connection's task.
     task: Task,
 }
 
 impl Client {
-    pub fn new(worker: Rc<Worker>, environment: EnvironmentId, peer: SocketAddr) -> Rc<Self> {
+    pub fn new(worker: Rc<Worker>, environment: EnvironmentId, peer: SocketAddr, tls: bool) -> Rc<Self> {
         let trusted = worker.snapshot().options.trusted_proxies.contain(peer.ip());
-        let forwarded = Forwarded::new(peer.ip(), trusted);
-        let (stopping, task) = (Cell::new(false), Task::default());
-        Rc::new(Self { worker, environment, peer, trusted, forwarded, stopping, task })
+        let forwarded = Forwarded::new(peer.ip(), tls, trusted);
+        let (certificate, stopping, task) = (OnceCell::new(), Cell::new(false), Task::default());
+        Rc::new(Self { worker, environment, peer, trusted, forwarded, tls, certificate, stopping, task })
+    }
+
+    /// Who it is, by the certificate that it has shown and that was verified.
+    fn identify(&self, holder: Holder) {
+        if let Ok(field) = HeaderValue::try_from(holder.element()) {
+            self.forwarded.set_certificate(field);
+        }
+        let san = holder.san().map(str::to_owned);
+        let known = ClientCertificate { subject: holder.certificate.subject, san, fingerprint: holder.fingerprint };
+        let _ = self.certificate.set(Box::new(known));
+    }
+
+    /// The one that it has shown and that was verified.
+    pub fn certificate(&self) -> Option<&ClientCertificate> {
+        self.certificate.get().map(|known| &**known)
     }
 
     /// Finish what is in flight, then close.
@@ -263,27 +289,48 @@ impl ClientConn {
     }
 }
 
-/// Serves one connection to its end. `http2`: whether that protocol may be spoken on it.
-pub(super) async fn run(mut stream: TcpStream, client: Rc<Client>, http2: bool) {
-    // The head's time-out counts from accept, so that a silent client is not held for longer.
-    let due = Instant::now() + client.worker.snapshot().options.head_timeout;
-    let mut timer = pin!(tokio::time::sleep_until(due.into()));
+/// What may be spoken on a connection.
+pub(super) struct Speaks {
+    /// Beside HTTP/1.1. Under TLS it is agreed on in the handshake.
+    pub http2: bool,
+    pub tls: Option<Arc<ServerConfig>>,
+}
+
+/// Serves one connection to its end.
+pub(super) async fn run(stream: TcpStream, client: Rc<Client>, speaks: Speaks) {
+    let options = client.worker.snapshot().options.clone();
+    // The first time-out counts from accept, so that a silent client is not held for longer.
+    let patience = if client.tls { options.handshake_timeout } else { options.head_timeout };
+    let mut timer = pin!(tokio::time::sleep_until((Instant::now() + patience).into()));
+    let (mut stream, http2) = match speaks.tls {
+        None => (ClientStream::Tcp(stream), speaks.http2),
+        Some(config) => {
+            // In a place of its own, so that the connections without it do not hold its size.
+            let handshake = Box::pin(handshake::secure(stream, config, &client, timer.as_mut()));
+            let Some(secured) = handshake.await else { return };
+            timer.as_mut().reset((Instant::now() + options.head_timeout).into());
+            (ClientStream::Tls(secured.stream), secured.http2)
+        }
+    };
+    drop(options);
     let opening = match http2 {
         true => opening::read(&mut stream, &client, timer.as_mut()).await,
         false => Opening::Http1(Vec::new()),
     };
     match opening {
+        // HTTP/2 was agreed on, and this is something else.
+        Opening::Http1(_) if http2 && client.tls => {}
         Opening::Http1(read) => http1::run(Opened::new(stream, read), client, timer).await,
-        // In a place of its own, so that the many connections of the other kind do not hold its size.
+        // In a place of its own, too.
         Opening::Http2(read) => Box::pin(http2::run(Opened::new(stream, read), client, timer)).await,
-        Opening::TimedOut => refuse_late_head(&stream, &client),
+        Opening::TimedOut => refuse_late_head(&mut stream, &client),
         Opening::Closed => {}
     }
 }
 
-fn refuse_late_head(stream: &TcpStream, client: &Client) {
+fn refuse_late_head(stream: &mut ClientStream, client: &Client) {
     client.worker.counters().error(ErrorCode::HeadTimeout);
-    let reply = raw_reply(ErrorCode::HeadTimeout, "the request head did not arrive in time");
     // Best effort: what the socket's buffer does not take at once is not worth a wait.
-    let _ = stream.try_write(&reply);
+    stream.write_now(&raw_reply(ErrorCode::HeadTimeout, "the request head did not arrive in time"));
+    stream.say_goodbye();
 }

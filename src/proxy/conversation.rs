@@ -175,7 +175,7 @@ fn give_token(turn: &Turn, record: &Record, spec: &ConversationSpec, headers: &m
     let Some(token) = token::sign(ring, agent, seat, version, record.epoch(), turn.began) else { return };
     let (name, value): (HeaderName, _) = match place {
         TokenPlace::Header(name) => (name.clone(), HeaderValue::try_from(token)),
-        TokenPlace::Cookie(name) => (SET_COOKIE, cookie::set(name, &token, seat.ttl())),
+        TokenPlace::Cookie(name) => (SET_COOKIE, cookie::set(name, &token, seat.ttl(), record.conn().tls)),
     };
     let Ok(value) = value else { return };
     match place {

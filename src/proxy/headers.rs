@@ -1,6 +1,6 @@
 //! What is taken from and added to messages on their way (RFC 9110 §7.6, RFC 7239).
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::net::IpAddr;
 
 use http::HeaderMap;
@@ -19,6 +19,9 @@ pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwar
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
+/// Whose certificate the client has shown, as Envoy writes it. What a client says of it itself is always dropped.
+pub(super) const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
 /// Fields that speak of one hop only; an agent neither sees nor sets the version that was chosen for it, nor the
 /// proof of one that was asked for.
@@ -62,16 +65,25 @@ pub(super) struct Forwarded {
     trusted: bool,
     /// `for=…` with its quotes where the grammar wants them.
     node: String,
+    proto: &'static str,
+    certificate: OnceCell<HeaderValue>,
     /// The last host seen, and what is written for it where no proxy was before us.
     last: RefCell<Option<(Option<HeaderValue>, Vec<u8>)>>,
 }
 
 impl Forwarded {
-    pub fn new(ip: IpAddr, trusted: bool) -> Self {
+    /// `tls`: whether the client speaks it. `trusted`: whether it is a proxy that is believed.
+    pub fn new(ip: IpAddr, tls: bool, trusted: bool) -> Self {
         let ip = ip.to_canonical();
         let node = if ip.is_ipv6() { format!("\"[{ip}]\"") } else { ip.to_string() };
         let ip = HeaderValue::try_from(ip.to_string()).expect("digits, dots and colons");
-        Self { ip, trusted, node, last: RefCell::new(None) }
+        let proto = if tls { "https" } else { "http" };
+        Self { ip, trusted, node, proto, certificate: OnceCell::new(), last: RefCell::new(None) }
+    }
+
+    /// The client's certificate, known once the handshake is done.
+    pub fn set_certificate(&self, field: HeaderValue) {
+        let _ = self.certificate.set(field);
     }
 
     /// Whether [`Forwarded::write`] writes this field.
@@ -105,21 +117,24 @@ impl Forwarded {
         let first = |name: HeaderName| relayed.and_then(|headers| headers.get(name));
         out.put_list(&X_FORWARDED_FOR, earlier(X_FORWARDED_FOR), self.ip.as_bytes());
         // Of an outer proxy's scheme and host the first word stands.
-        let proto = HeaderValue::from_static("http");
+        let proto = HeaderValue::from_static(self.proto);
         out.put(&X_FORWARDED_PROTO, first(X_FORWARDED_PROTO).unwrap_or(&proto));
         if let Some(host) = first(X_FORWARDED_HOST).or(host) {
             out.put(&X_FORWARDED_HOST, host);
         }
         out.put_list(&FORWARDED, earlier(FORWARDED), self.element(host).as_bytes());
+        if let Some(certificate) = self.certificate.get() {
+            out.put(&X_FORWARDED_CLIENT_CERT, certificate);
+        }
     }
 
     fn element(&self, host: Option<&HeaderValue>) -> String {
         match host.and_then(|host| host.to_str().ok()) {
             // A quote or backslash cannot be in a valid host; such a one is left out rather than escaped.
             Some(text) if !text.is_empty() && !text.contains(['"', '\\']) => {
-                format!("for={};host=\"{text}\";proto=http", self.node)
+                format!("for={};host=\"{text}\";proto={}", self.node, self.proto)
             }
-            _ => format!("for={};proto=http", self.node),
+            _ => format!("for={};proto={}", self.node, self.proto),
         }
     }
 }
@@ -156,7 +171,7 @@ mod tests {
 
     #[test]
     fn this_hop_is_written_for_each_host() {
-        let forwarded = Forwarded::new("192.0.2.9".parse().unwrap(), false);
+        let forwarded = Forwarded::new("192.0.2.9".parse().unwrap(), false, false);
         for host in ["a.example", "a.example", "b.example:81"] {
             let expected = format!(
                 "x-forwarded-for: 192.0.2.9\r\nx-forwarded-proto: http\r\nx-forwarded-host: {host}\r\n\
@@ -170,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_stranger_says_nothing_of_earlier_hops() {
-        let by = |trusted| Forwarded::new("192.0.2.9".parse().unwrap(), trusted);
+        let by = |trusted| Forwarded::new("192.0.2.9".parse().unwrap(), false, trusted);
         for name in ["x-forwarded-port", "x-forwarded-prefix", "x-real-ip"] {
             let name = HeaderName::from_static(name);
             assert!(by(false).bars(&name) && !by(true).bars(&name), "{name}");
@@ -179,8 +194,18 @@ mod tests {
     }
 
     #[test]
+    fn over_tls_the_scheme_and_the_certificate_are_told() {
+        let forwarded = Forwarded::new("192.0.2.9".parse().unwrap(), true, false);
+        forwarded.set_certificate(HeaderValue::from_static("Hash=ab"));
+        let expected = "x-forwarded-for: 192.0.2.9\r\nx-forwarded-proto: https\r\nx-forwarded-host: a.example\r\n\
+                        forwarded: for=192.0.2.9;host=\"a.example\";proto=https\r\n\
+                        x-forwarded-client-cert: Hash=ab\r\n";
+        assert_eq!(written(&forwarded, "a.example", None), expected);
+    }
+
+    #[test]
     fn this_hop_is_appended_to_earlier_ones() {
-        let forwarded = Forwarded::new("2001:db8::7".parse().unwrap(), true);
+        let forwarded = Forwarded::new("2001:db8::7".parse().unwrap(), false, true);
         let earlier = map(&[
             ("x-forwarded-for", "192.0.2.1"),
             ("x-forwarded-for", "192.0.2.2"),

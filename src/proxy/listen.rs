@@ -22,6 +22,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::worker::{self, Shared};
 use crate::routing::ids::EnvironmentId;
+use crate::tls::reload::Cell;
+use crate::tls::server::Server;
 use acceptor::{Way, accept_all};
 pub(super) use addresses::{Addresses, Counted};
 
@@ -42,6 +44,8 @@ pub struct Serves {
     pub environment: EnvironmentId,
     /// Beside HTTP/1.1.
     pub http2: bool,
+    /// `None`: what is spoken is in clear.
+    pub tls: Option<Arc<Cell<Server>>>,
 }
 
 /// Binds `address`. Port 0 takes a free one; see [`Bound::address`].

@@ -24,7 +24,7 @@ use crate::routing::table::{Agent, Head};
 use crate::telemetry::access::AccessRecord;
 use crate::telemetry::counters::ErrorCode;
 
-pub(super) fn head<'a>(parts: &'a request::Parts, host: &'a Host, conn: &ClientConn, nonce: u64) -> Head<'a> {
+pub(super) fn head<'a>(parts: &'a request::Parts, host: &'a Host, conn: &'a ClientConn, nonce: u64) -> Head<'a> {
     Head {
         method: &parts.method,
         host: host.name(),
@@ -32,6 +32,7 @@ pub(super) fn head<'a>(parts: &'a request::Parts, host: &'a Host, conn: &ClientC
         query: parts.uri.query(),
         headers: &parts.headers,
         client: conn.address(),
+        certificate: conn.certificate(),
         json: None,
         nonce,
     }

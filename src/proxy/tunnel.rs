@@ -23,8 +23,8 @@ use bytes::{Buf, Bytes};
 use http::header::{CONNECTION, HeaderValue, UPGRADE};
 use http::{Version, request};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
+use super::connection::ClientStream;
 use super::outcome::Record;
 use super::pool::Lease;
 use super::upstream::Http1;
@@ -80,7 +80,7 @@ impl Tunnel {
     }
 
     /// Moves bytes both ways until the tunnel has ended.
-    pub fn poll(&mut self, cx: &mut Context<'_>, client: &mut TcpStream) -> Poll<()> {
+    pub fn poll(&mut self, cx: &mut Context<'_>, client: &mut ClientStream) -> Poll<()> {
         let conn = self.record.conn().clone();
         // Only a connection of HTTP/1.1 becomes one.
         let Some(endpoint) = self.lease.upstream().http1().map(Http1::stream) else { return Poll::Ready(()) };
@@ -179,6 +179,8 @@ impl Way {
                     self.end = End::PassedOn;
                 }
                 End::Open => {
+                    // Under TLS, what was taken may still be on its way.
+                    ready!(Pin::new(&mut *to).poll_flush(cx)).map_err(|_| Side::To)?;
                     let mut buffer = ReadBuf::new(scratch);
                     ready!(Pin::new(&mut *from).poll_read(cx, &mut buffer)).map_err(|_| Side::From)?;
                     let received = buffer.filled();

@@ -12,7 +12,7 @@ use arc_swap::{ArcSwap, Cache};
 use tokio::sync::{Notify, mpsc, watch};
 
 pub use super::connection::Floods;
-use super::connection::{self, Client, Date};
+use super::connection::{self, Client, Date, Speaks};
 use super::listen::{Addresses, Counted};
 use super::pool::Pools;
 use super::upstream::Scratch;
@@ -193,7 +193,7 @@ impl Worker {
             Ok(stream) => stream,
             Err(error) => return tracing::warn!(%error, "could not take over an accepted connection"),
         };
-        let client = Client::new(self.clone(), accepted.environment, accepted.peer);
+        let client = Client::new(self.clone(), accepted.environment, accepted.peer, accepted.speaks.tls.is_some());
         let number = self.last_connection.get() + 1;
         self.last_connection.set(number);
         self.connections.borrow_mut().insert(number, client.clone());
@@ -201,7 +201,7 @@ impl Worker {
         tokio::task::spawn_local(async move {
             let _place = place;
             let _listed = Listed { worker: &worker, number };
-            connection::run(stream, client, accepted.http2).await;
+            connection::run(stream, client, accepted.speaks).await;
         });
     }
 
@@ -257,7 +257,7 @@ pub(super) struct Accepted {
     pub stream: std::net::TcpStream,
     pub peer: SocketAddr,
     pub environment: EnvironmentId,
-    pub http2: bool,
+    pub speaks: Speaks,
 }
 
 /// One place among the allowed connections; given back when dropped.

@@ -50,5 +50,15 @@ pub fn pins(max: usize) -> SharedPins {
 
 pub fn head(headers: &HeaderMap) -> Head<'_> {
     let client = [127, 0, 0, 1].into();
-    Head { method: &Method::GET, host: "h", path: "/", query: None, headers, client, json: None, nonce: 1 }
+    Head {
+        method: &Method::GET,
+        host: "h",
+        path: "/",
+        query: None,
+        headers,
+        client,
+        certificate: None,
+        json: None,
+        nonce: 1,
+    }
 }

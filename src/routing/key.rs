@@ -15,8 +15,8 @@ use std::fmt::Write;
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, COOKIE, HeaderName};
 
-use super::spec::Attribute;
-use super::table::Head;
+use super::spec::{Attribute, TlsAttribute};
+use super::table::{ClientCertificate, Head};
 
 mod jwt;
 
@@ -99,6 +99,7 @@ pub fn resolve<'a>(attribute: &Attribute, head: &Head<'a>) -> Option<Value<'a>> 
         Attribute::Jwt(claim) => jwt::claim(bearer_token(head.headers)?, claim),
         // One text for one client, whether or not the listener's socket maps IPv4 into IPv6.
         Attribute::ClientIp => Some(Value::shown(head.client.to_canonical())),
+        Attribute::Tls(what) => certificate(head.certificate?, *what).map(|text| Value::Borrowed(text.as_bytes())),
         Attribute::Request => Some(request_id(head)),
         Attribute::Path => Some(Value::Borrowed(head.path.as_bytes())),
         Attribute::Method => Some(Value::Borrowed(head.method.as_str().as_bytes())),
@@ -110,6 +111,14 @@ pub fn resolve<'a>(attribute: &Attribute, head: &Head<'a>) -> Option<Value<'a>> 
 pub fn find<'a>(sources: &[Attribute], head: &Head<'a>) -> Option<(usize, Value<'a>)> {
     let present = |(index, source)| Some((index, resolve(source, head)?));
     sources.iter().enumerate().filter_map(present).find(|(_, value)| !value.as_bytes().is_empty())
+}
+
+fn certificate(certificate: &ClientCertificate, what: TlsAttribute) -> Option<&str> {
+    match what {
+        TlsAttribute::Subject => Some(&certificate.subject),
+        TlsAttribute::San => certificate.san.as_deref(),
+        TlsAttribute::Fingerprint => Some(&certificate.fingerprint),
+    }
 }
 
 fn request_id<'a>(head: &Head<'a>) -> Value<'a> {

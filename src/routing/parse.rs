@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 use http::HeaderName;
 
-use super::spec::{Attribute, EndpointAddress, ResponseId, Scheme};
+use super::spec::{Attribute, EndpointAddress, ResponseId, Scheme, TlsAttribute};
 
 /// A text that is not what it should be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -86,14 +86,27 @@ impl FromStr for Scheme {
 }
 
 /// The kinds that take a name after the colon, with an example each.
-const NAMED_KINDS: [(&str, &str); 5] = [
+const NAMED_KINDS: [(&str, &str); 6] = [
     ("header", "header:x-user-id"),
     ("cookie", "cookie:sid"),
     ("query", "query:user"),
     ("json", "json:/user"),
     ("jwt", "jwt:sub"),
+    ("tls", "tls:san"),
 ];
 const BARE_KINDS: [&str; 5] = ["client_ip", "request", "path", "method", "host"];
+
+impl TlsAttribute {
+    const ALL: [Self; 3] = [Self::Subject, Self::San, Self::Fingerprint];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Subject => "subject",
+            Self::San => "san",
+            Self::Fingerprint => "fingerprint",
+        }
+    }
+}
 
 impl fmt::Display for Attribute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -104,6 +117,7 @@ impl fmt::Display for Attribute {
             Self::Json(pointer) => write!(f, "json:{pointer}"),
             Self::Jwt(claim) => write!(f, "jwt:{claim}"),
             Self::ClientIp => f.write_str("client_ip"),
+            Self::Tls(what) => write!(f, "tls:{}", what.as_str()),
             Self::Request => f.write_str("request"),
             Self::Path => f.write_str("path"),
             Self::Method => f.write_str("method"),
@@ -160,6 +174,10 @@ fn named_attribute(kind: &str, name: &str) -> Result<Attribute, String> {
         "cookie" => Ok(Attribute::Cookie(name.to_owned())),
         "query" => Ok(Attribute::Query(name.to_owned())),
         "json" => json_pointer(name).map(Attribute::Json),
+        "tls" => {
+            let known = TlsAttribute::ALL.into_iter().find(|what| what.as_str() == name);
+            known.map(Attribute::Tls).ok_or_else(|| "one of tls:subject, tls:san, tls:fingerprint".to_owned())
+        }
         // `NAMED_KINDS` has no other.
         _ => Ok(Attribute::Jwt(name.to_owned())),
     }

@@ -118,11 +118,24 @@ pub enum Attribute {
     /// A claim of the bearer token, dots for depth. Read, not verified: the agent verifies.
     Jwt(String),
     ClientIp,
+    /// Of the client's verified certificate.
+    Tls(TlsAttribute),
     /// `x-request-id`, or a fresh random value: not sticky.
     Request,
     Path,
     Method,
     Host,
+}
+
+/// What a client's verified certificate says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TlsAttribute {
+    /// The distinguished name, as RFC 2253 writes it.
+    Subject,
+    /// The first URI among the subject's alternative names; without one, the first DNS name.
+    San,
+    /// SHA-256 of the whole certificate, in hexadecimal.
+    Fingerprint,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -113,10 +113,20 @@ pub struct Head<'a> {
     pub query: Option<&'a str>,
     pub headers: &'a HeaderMap,
     pub client: IpAddr,
+    /// The client's, where it has shown one that we trust.
+    pub certificate: Option<&'a ClientCertificate>,
     /// The parsed body, where the agent's key wants it and it could be had.
     pub json: Option<&'a serde_json::Value>,
     /// The caller's randomness, for the `request` key.
     pub nonce: u64,
+}
+
+/// What is known of a client by its verified certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    pub subject: String,
+    pub san: Option<String>,
+    pub fingerprint: String,
 }
 
 impl Decision {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::conversations::ConversationCounters;
+use super::tls::HandshakeCounters;
 
 /// Why Pointsman itself, and not an agent, answered. The `code` of the JSON body and of the metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -141,6 +142,8 @@ pub struct ProxyCounters {
     /// Requests sent again after a failure that allowed it.
     pub retries: AtomicU64,
     pub conversations: ConversationCounters,
+    /// Of TLS, with clients.
+    pub handshakes: HandshakeCounters,
     errors: [AtomicU64; ErrorCode::ALL.len()],
 }
 

@@ -19,6 +19,7 @@ mod instance;
 mod outside;
 mod pins;
 mod streams;
+mod tls;
 mod versions;
 
 use std::borrow::Cow;
@@ -32,6 +33,7 @@ use super::counters::ProxyCounters;
 use super::outside::OutsideCounters;
 use super::reload::ReloadStatus;
 use super::stats::{StatsRegistry, VersionLabels};
+use super::tls::TlsFigures;
 
 /// How many versions, agents, weights or guards may have series of their own.
 pub const MAX_LABELLED: usize = 2_000;
@@ -128,6 +130,7 @@ pub struct Metrics {
     access: Arc<Mutex<Option<Arc<AccessCounters>>>>,
     outside: Arc<Mutex<Option<Arc<OutsideCounters>>>>,
     pins: Arc<Source<PinFigures>>,
+    tls: Arc<Source<TlsFigures>>,
 }
 
 impl Metrics {
@@ -142,9 +145,10 @@ impl Metrics {
         limit: usize,
     ) -> Self {
         let (table, deployments, conversations) = (Arc::default(), Arc::default(), Arc::default());
-        let (access, outside, pins) = (Arc::default(), Arc::default(), Arc::default());
-        let metrics = Self { registry: Registry::new(), table, deployments, conversations, access, outside, pins };
-        let own: [Box<dyn Collector>; 7] = [
+        let (access, outside, pins, tls) = (Arc::default(), Arc::default(), Arc::default(), Arc::default());
+        let metrics = Self { registry: Registry::new(), table, deployments, conversations, access, outside, pins, tls };
+        let own: [Box<dyn Collector>; 8] = [
+            Box::new(tls::TlsCollector::new(metrics.tls.clone(), proxy.clone(), limit)),
             Box::new(pins::PinCollector::new(metrics.pins.clone(), proxy.clone())),
             Box::new(versions::VersionCollector::new(stats, limit)),
             Box::new(instance::InstanceCollector::new(instance::Sources {
@@ -189,6 +193,11 @@ impl Metrics {
     /// Where the figures of the table of pins come from. Called at each scrape; must not call back into `Metrics`.
     pub fn set_pin_source(&self, source: Box<dyn Fn() -> PinFigures + Send + Sync>) {
         self.pins.set(source);
+    }
+
+    /// Where the figures of certificates come from. Called at each scrape; must not call back into `Metrics`.
+    pub fn set_tls_source(&self, source: Box<dyn Fn() -> TlsFigures + Send + Sync>) {
+        self.tls.set(source);
     }
 
     /// The access log's counts, where one is written. Replaces those of an earlier log.

@@ -9,7 +9,7 @@ mod descriptors;
 mod drain;
 mod durability;
 mod overrides;
-mod process;
+pub mod process;
 mod run;
 mod signals;
 mod slow;

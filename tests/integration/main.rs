@@ -21,5 +21,6 @@ mod rollback;
 mod store;
 mod streams;
 mod strict;
+mod tls;
 mod tunnel;
 mod upstream_http2;

@@ -1,4 +1,6 @@
-//! How the configuration's last reload went.
+//! How the configuration's last reload went, and what TLS is spoken with.
+
+use std::time::SystemTime;
 
 use axum::Json;
 use axum::extract::State;
@@ -10,5 +12,5 @@ use crate::admin::wire::ConfigStatus;
 
 pub async fn show(State(state): State<AdminState>, fields: Fields) -> Result<Json<ConfigStatus>, Problem> {
     fields.end()?;
-    Ok(Json(state.reloads.read().into()))
+    Ok(Json(ConfigStatus::new(state.reloads.read(), state.certificates.status(), SystemTime::now())))
 }

@@ -105,6 +105,7 @@ impl Asked {
             query: self.query.as_deref(),
             headers: &self.headers,
             client: self.client,
+            certificate: None,
             json: None,
             nonce: 0,
         }

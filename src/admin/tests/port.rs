@@ -21,6 +21,7 @@ use crate::routing::ids::{AgentId, EnvironmentId};
 use crate::routing::spec::RouteSpec;
 use crate::routing::standing::Known;
 use crate::telemetry::stats::StatsRegistry;
+use crate::tls::reload::Cells;
 
 /// A port with `support-bot` (deploying 1.5.0, with conversations) in production, and `twin` in production and staging.
 pub struct Port {
@@ -84,13 +85,14 @@ impl Port {
             auth,
             answers: Answers::default(),
             followers: Followers::default(),
+            certificates: Cells::default(),
             form: DeploymentForm { read: deployment_request, schema: deployment_schema },
             known,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("is bound");
         let (stop, stopped) = watch::channel(false);
-        let served = tokio::spawn(serve(listener, router(state.clone()), stopped));
+        let served = tokio::spawn(serve(listener, None, router(state.clone()), stopped));
         Self { address, state, stop, served }
     }
 

@@ -5,8 +5,9 @@
 //! not tried again: nothing was done, and the operator should know at once.
 //!
 //! Bounds: [`CONNECT_TIMEOUT`] to a connection, [`ANSWER_TIMEOUT`] to a whole answer, [`ANSWER_LIMIT`] bytes of
-//! it, [`ATTEMPTS`] in all. No TLS: the admin port has none yet.
+//! it, [`ATTEMPTS`] in all.
 
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,10 +19,12 @@ use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use super::failure::{Failure, Problem, Refusal};
+use super::secure::Secure;
 use super::server::Server;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,8 +37,15 @@ const RETRY_PAUSE: Duration = Duration::from_millis(300);
 
 pub struct Client {
     pub server: Server,
+    /// `None`: it is asked in clear.
+    secure: Option<Secure>,
     authorization: Option<HeaderValue>,
 }
+
+/// With TLS or without.
+trait Stream: AsyncRead + AsyncWrite + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Send> Stream for T {}
 
 /// What is asked of the server.
 pub struct Call {
@@ -103,7 +113,7 @@ pub fn encode(text: &str) -> String {
 }
 
 impl Client {
-    pub fn new(server: Server, token: Option<&str>) -> anyhow::Result<Self> {
+    pub fn new(server: Server, secure: Option<Secure>, token: Option<&str>) -> anyhow::Result<Self> {
         let header = |token: &str| {
             let mut value = HeaderValue::from_str(&format!("Bearer {token}"))?;
             value.set_sensitive(true);
@@ -113,7 +123,7 @@ impl Client {
             .map(header)
             .transpose()
             .map_err(|_| anyhow::anyhow!("the token has characters that no token has, such as a line break within"))?;
-        Ok(Self { server, authorization })
+        Ok(Self { server, secure, authorization })
     }
 
     /// The answer, in the shape that it should have, and as it came.
@@ -169,19 +179,25 @@ impl Client {
     /// Sends the request; the answer's body is still to be read.
     async fn open(&self, call: &Call, key: Option<&str>) -> Result<http::Response<Incoming>, Failure> {
         let unreachable = |why: String| Failure::Unreachable { server: self.server.clone(), why };
-        let stream = match timeout(CONNECT_TIMEOUT, TcpStream::connect(self.server.address())).await {
+        let stream = match timeout(CONNECT_TIMEOUT, self.connect()).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return Err(unreachable(error.to_string())),
             Err(_) => return Err(unreachable(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()))),
         };
         let request = self.request(call, key)?;
         let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.lost(call, error))?;
+            http1::handshake(TokioIo::new(Box::into_pin(stream))).await.map_err(|error| self.lost(call, error))?;
         // Ends with the answer's body; how a connection ended is the body's to say.
         tokio::spawn(async move {
             let _ = connection.await;
         });
         sender.send_request(request).await.map_err(|error| self.lost(call, error))
+    }
+
+    async fn connect(&self) -> io::Result<Box<dyn Stream>> {
+        let stream = TcpStream::connect(self.server.address()).await?;
+        let Some(Secure { connector, name }) = &self.secure else { return Ok(Box::new(stream)) };
+        Ok(Box::new(connector.connect(name.clone(), stream).await?))
     }
 
     fn request(&self, call: &Call, key: Option<&str>) -> anyhow::Result<Request<Full<Bytes>>> {

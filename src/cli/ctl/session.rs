@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::client::{Call, Client, encode};
 use super::failure::Failure;
+use super::secure::Secure;
 use super::server::Server;
 use super::text::Style;
 use super::wire::{Deployment, Page};
@@ -95,11 +96,16 @@ impl Session {
 }
 
 /// `--token-file` wins: an environment that has a token need not be cleared.
-pub fn client(server: Server, token: Option<&str>, file: Option<&Path>) -> Result<Client, Failure> {
+pub fn client(
+    server: Server,
+    secure: Option<Secure>,
+    token: Option<&str>,
+    file: Option<&Path>,
+) -> Result<Client, Failure> {
     let read = |path: &Path| {
         std::fs::read_to_string(path).with_context(|| format!("--token-file: {} cannot be read", path.display()))
     };
     let from_file = file.map(read).transpose()?;
     let token = from_file.as_deref().or(token).map(str::trim).filter(|token| !token.is_empty());
-    Ok(Client::new(server, token)?)
+    Ok(Client::new(server, secure, token)?)
 }

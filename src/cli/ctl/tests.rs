@@ -38,7 +38,7 @@ impl Script {
     }
 
     fn client(&self) -> Client {
-        Client::new(self.address.parse().unwrap(), Some("secret")).unwrap()
+        Client::new(self.address.parse().unwrap(), None, Some("secret")).unwrap()
     }
 
     fn session(&self) -> Session {
@@ -119,7 +119,7 @@ async fn nobody_there_says_what_to_check() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let server = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
     drop(listener);
-    let failure = Client::new(server, None).unwrap().send(&Call::get("/x")).await.unwrap_err();
+    let failure = Client::new(server, None, None).unwrap().send(&Call::get("/x")).await.unwrap_err();
     assert!(matches!(failure, Failure::Unreachable { .. }), "{failure}");
     for words in ["pointsman run", "admin.address", "--server"] {
         assert!(failure.to_string().contains(words), "{failure}");
@@ -143,7 +143,7 @@ async fn what_is_no_pointsman_is_told_apart() {
 #[test]
 fn a_token_that_cannot_be_one_is_refused() {
     let server: super::Server = "http://127.0.0.1:1".parse().unwrap();
-    assert!(Client::new(server, Some("a\nb")).is_err());
+    assert!(Client::new(server, None, Some("a\nb")).is_err());
 }
 
 fn deployment(state: &str) -> String {

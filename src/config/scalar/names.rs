@@ -10,6 +10,7 @@ use super::{FromText, pattern};
 use crate::control::health::StatusRange;
 use crate::routing::ids::{AgentId, EnvironmentId, SegmentId, VersionId};
 use crate::routing::spec::{Attribute, EndpointAddress, HostPolicy, Protocol, ResponseId, Scheme};
+use crate::tls::server::MinVersion;
 
 impl FromText for VersionId {
     const NAME: &'static str = "VersionName";
@@ -61,6 +62,23 @@ macro_rules! named {
 named!(AgentId, "AgentName", "the name of an agent", "an agent", "support-bot");
 named!(EnvironmentId, "EnvironmentName", "the name of an environment", "an environment", "production");
 named!(SegmentId, "SegmentName", "the name of a segment", "a segment", "beta-users");
+
+impl FromText for MinVersion {
+    const NAME: &'static str = "MinVersion";
+    const EXPECTED: &'static str = "a version of TLS: \"1.2\" or \"1.3\"";
+    fn from_text(text: &str) -> Result<Self, String> {
+        match text {
+            "1.2" => Ok(Self::Tls12),
+            "1.3" => Ok(Self::Tls13),
+            _ => {
+                Err(format!("`{}` is no version of TLS that is spoken here; expected \"1.2\" or \"1.3\"", shown(text)))
+            }
+        }
+    }
+    fn schema() -> Schema {
+        json_schema!({ "enum": ["1.2", "1.3", 1.2, 1.3], "description": "A version of TLS." })
+    }
+}
 
 macro_rules! parsed {
     ($type:ty, $name:literal, $expected:literal, $schema:expr) => {

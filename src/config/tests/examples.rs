@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::routing::path::EncodedSlash;
-use crate::routing::spec::Protocol;
+use crate::routing::spec::{Protocol, TlsAttribute};
+use crate::tls::server::{MinVersion, ServerSpec};
 
 fn example(name: &str) -> Config {
     let path = repository().join("config").join(name);
@@ -26,6 +27,7 @@ fn each_is_known_here() {
         "quickstart.yaml",
         "segments.yaml",
         "streams.yaml",
+        "tls.yaml",
     ];
     assert_eq!(names, known, "an example without a test below");
 }
@@ -166,6 +168,20 @@ fn streams() {
     let above = GuardTest::Above { limit: Limit::Mean(0.05), cap: Some(0.5), confidence: 0.999 };
     assert_eq!(guards[4].test, above);
     assert!(guards.iter().all(|guard| guard.check().is_ok()));
+}
+
+#[test]
+fn tls() {
+    let config = example("tls.yaml");
+    let (listener, admin) = (config.listeners[0].tls.as_ref().unwrap(), config.admin.tls.as_ref().unwrap());
+    assert_eq!(listener.certificates, admin.certificates);
+    assert_eq!(listener.certificates[0].cert, Path::new("/etc/pointsman/tls/tls.crt"));
+    let required = |spec: &ServerSpec| spec.client_auth.as_ref().map(|auth| auth.required);
+    assert_eq!((required(listener), required(admin)), (Some(false), Some(true)));
+    assert_eq!((listener.min_version, admin.min_version), (MinVersion::Tls12, MinVersion::Tls13));
+    let spec = &config.agents[0].spec;
+    assert_eq!(spec.bucketing.key[0], Attribute::Tls(TlsAttribute::Fingerprint));
+    assert_eq!(spec.segments["partners"].all[0].attribute, Attribute::Tls(TlsAttribute::San));
 }
 
 #[test]

@@ -130,6 +130,7 @@ fn an_explanation_names_the_rollback_and_who_made_what_stable() {
             query: None,
             headers: &headers,
             client: std::net::Ipv4Addr::LOCALHOST.into(),
+            certificate: None,
             json: None,
             nonce: 0,
         };

@@ -68,7 +68,8 @@ pub(super) async fn run(opened: Opened, client: Rc<Client>, timer: Pin<&mut Slee
         }
     };
     match end {
-        End::Closed => {}
+        End::Broken => {}
+        End::Closed => http1.wire.say_goodbye(),
         End::Unread => http1.linger().await,
         End::Refused(Refused { code, message }) => {
             http1.conn.worker.counters().error(code);
@@ -98,6 +99,8 @@ struct Http1<'a> {
 /// Why the connection is over.
 enum End {
     Closed,
+    /// Before what was under way could be brought to an end.
+    Broken,
     /// The client may still be sending what nobody reads.
     Unread,
     /// The head is answered by ourselves.
@@ -237,7 +240,7 @@ impl Http1<'_> {
             self.timed(|http1, cx| http1.poll_served(cx, serving.as_mut())).await
         };
         // Nobody took the expiry: there is no one left to wait for.
-        let (parts, body) = response.flatten().ok_or(End::Closed)?.into_parts();
+        let (parts, body) = response.flatten().ok_or(End::Broken)?.into_parts();
         let tunnel = self.conn.tunnel.take();
         let unasked = self.wire.answer_begins();
         // Of what nobody will read, what is here is passed over, and what is not ends the connection.
@@ -255,7 +258,7 @@ impl Http1<'_> {
                 if answer.ends_with_connection() {
                     self.wire.abort();
                 }
-                Err(End::Closed)
+                Err(End::Broken)
             }
         }
     }
@@ -295,6 +298,8 @@ impl Http1<'_> {
                 Poll::Pending => break,
             }
         }
+        // What cannot go on now goes on with the answer; an error shows when that is read or written.
+        let _ = self.wire.poll_flush(cx);
         if self.wire.poll_gone(cx) { Poll::Ready(None) } else { Poll::Pending }
     }
 

@@ -12,10 +12,9 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
-use super::{Client, LINGER};
+use super::{Client, ClientStream, LINGER};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -32,7 +31,7 @@ pub(super) enum Opening {
 }
 
 /// Reads until the protocol is known; it must be when `timer` fires.
-pub(super) async fn read(stream: &mut TcpStream, client: &Client, mut timer: Pin<&mut Sleep>) -> Opening {
+pub(super) async fn read(stream: &mut ClientStream, client: &Client, mut timer: Pin<&mut Sleep>) -> Opening {
     let (mut read, mut lingers) = (Vec::new(), false);
     poll_fn(|cx| {
         client.task.remember(cx.waker());
@@ -76,12 +75,12 @@ fn poll_opening(
 
 /// A client's socket whose first bytes have been read already, and are read again.
 pub(in crate::proxy) struct Opened {
-    pub stream: TcpStream,
+    pub stream: ClientStream,
     pub(super) first: Bytes,
 }
 
 impl Opened {
-    pub fn new(stream: TcpStream, first: Vec<u8>) -> Self {
+    pub fn new(stream: ClientStream, first: Vec<u8>) -> Self {
         Self { stream, first: first.into() }
     }
 }

@@ -3,8 +3,10 @@
 use http::header::{COOKIE, HeaderMap, HeaderValue, InvalidHeaderValue};
 
 /// Not for scripts, not for other sites' requests but for links to us, and for all of the host.
-pub(super) fn set(name: &str, value: &str, max_age: u32) -> Result<HeaderValue, InvalidHeaderValue> {
-    HeaderValue::try_from(format!("{name}={value}; Path=/; Max-Age={max_age}; HttpOnly; SameSite=Lax"))
+/// `secure`: nor over connections without TLS.
+pub(super) fn set(name: &str, value: &str, max_age: u32, secure: bool) -> Result<HeaderValue, InvalidHeaderValue> {
+    let secure = if secure { "; Secure" } else { "" };
+    HeaderValue::try_from(format!("{name}={value}; Path=/; Max-Age={max_age}; HttpOnly; SameSite=Lax{secure}"))
 }
 
 /// Removes the pairs of this name; all others stay byte for byte. A line without any is left as it is.
@@ -61,7 +63,9 @@ mod tests {
 
     #[test]
     fn it_is_set_for_the_browser_alone() {
-        let set = set("pin", "token", 3600).unwrap();
+        let set = set("pin", "token", 3600, false).unwrap();
         assert_eq!(set, "pin=token; Path=/; Max-Age=3600; HttpOnly; SameSite=Lax");
+        let set = super::set("pin", "token", 3600, true).unwrap();
+        assert_eq!(set, "pin=token; Path=/; Max-Age=3600; HttpOnly; SameSite=Lax; Secure");
     }
 }

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Bound, Command, Serves, SharedSocket};
 use crate::descriptors;
+use crate::proxy::connection::Speaks;
 use crate::proxy::worker::{Accepted, Inbox, Place, Shared};
 use crate::telemetry::counters::add;
 
@@ -174,7 +175,9 @@ impl Way {
             return add(&shared.counters[0].client_refused);
         };
         add(&shared.counters[0].client_accepted);
-        let accepted = Accepted { stream, peer, environment: serves.environment.clone(), http2: serves.http2 };
+        let tls = serves.tls.as_ref().map(|tls| tls.load().config.clone());
+        let speaks = Speaks { http2: serves.http2, tls };
+        let accepted = Accepted { stream, peer, environment: serves.environment.clone(), speaks };
         // A worker that has gone (a panic outside a connection) drops the connection: the client sees a close.
         let _ = inbox.sender.send((accepted, place)).await;
     }

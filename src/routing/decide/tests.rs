@@ -63,7 +63,17 @@ fn headers(pairs: Pairs<'_>) -> HeaderMap {
 
 fn head(headers: &HeaderMap) -> Head<'_> {
     let client = [127, 0, 0, 1].into();
-    Head { method: &Method::GET, host: "h", path: "/", query: None, headers, client, json: None, nonce: 1 }
+    Head {
+        method: &Method::GET,
+        host: "h",
+        path: "/",
+        query: None,
+        headers,
+        client,
+        certificate: None,
+        json: None,
+        nonce: 1,
+    }
 }
 
 /// The version, reason and bucket that a request with these headers gets.

@@ -10,13 +10,14 @@ struct Request {
     host: String,
     query: Option<String>,
     client: IpAddr,
+    certificate: Option<ClientCertificate>,
     json: Option<serde_json::Value>,
 }
 
 impl Request {
     fn new() -> Self {
         let client = "192.0.2.7".parse().expect("an address");
-        Self { headers: HeaderMap::new(), host: "a.example".into(), query: None, client, json: None }
+        Self { headers: HeaderMap::new(), host: "a.example".into(), query: None, client, certificate: None, json: None }
     }
     fn header(mut self, name: &'static str, value: &str) -> Self {
         self.headers.append(name, HeaderValue::from_bytes(value.as_bytes()).expect("a header value"));
@@ -42,6 +43,7 @@ impl Request {
             query: self.query.as_deref(),
             headers: &self.headers,
             client: self.client,
+            certificate: self.certificate.as_ref(),
             json: self.json.as_ref(),
             nonce: 0xabc,
         }
@@ -292,4 +294,15 @@ proptest! {
             prop_assert_eq!(request.says(jwt), request.says(json));
         }
     }
+}
+
+#[test]
+fn a_client_without_a_certificate_has_none_of_what_it_would_say() {
+    let mut request = Request::new();
+    assert_eq!(request.says("tls:subject"), None);
+    let (subject, fingerprint) = ("CN=a,O=b".to_owned(), "ab".to_owned());
+    request.certificate = Some(ClientCertificate { subject, san: None, fingerprint });
+    assert_eq!(request.says("tls:subject").as_deref(), Some("CN=a,O=b"));
+    assert_eq!(request.says("tls:san"), None);
+    assert_eq!(request.says("tls:fingerprint").as_deref(), Some("ab"));
 }

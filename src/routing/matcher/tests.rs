@@ -35,7 +35,17 @@ fn find(matcher: &Matcher, environment: &EnvironmentId, request: &str) -> Option
         );
     }
     let client = [127, 0, 0, 1].into();
-    let head = Head { method: &Method::GET, host, path, query: None, headers: &headers, client, json: None, nonce: 0 };
+    let head = Head {
+        method: &Method::GET,
+        host,
+        path,
+        query: None,
+        headers: &headers,
+        client,
+        certificate: None,
+        json: None,
+        nonce: 0,
+    };
     matcher.find(environment, &head).map(|place| place.agent)
 }
 
@@ -265,7 +275,7 @@ proptest! {
             }
         }
         let client = [127, 0, 0, 1].into();
-        let head = Head { method: &Method::GET, host, path, query: None, headers: &headers, client, json: None, nonce: 0 };
+        let head = Head { method: &Method::GET, host, path, query: None, headers: &headers, client, certificate: None, json: None, nonce: 0 };
         let found = matcher.expect("no clash").find(&environment, &head).map(|place| place.agent);
         prop_assert_eq!(found, by_definition(&kept, host, path, &headers));
     }

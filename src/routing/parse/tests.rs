@@ -10,6 +10,9 @@ fn attributes_read_and_show_the_same() {
         "json:/a~1b/0/m~0n",
         "jwt:sub",
         "jwt:https://example.com/tenant",
+        "tls:subject",
+        "tls:san",
+        "tls:fingerprint",
         "client_ip",
         "request",
         "path",
@@ -37,6 +40,7 @@ fn a_wrong_attribute_says_what_was_expected() {
         ("cookie:a;b", "the name of a cookie"),
         ("json:user", "`json:/user`"),
         ("json:/a~2", "`~` is written `~0`"),
+        ("tls:serial", "one of tls:subject, tls:san, tls:fingerprint"),
         ("client_ip:v4", "`client_ip` alone"),
     ];
     for (text, expected) in table {

@@ -31,6 +31,7 @@ fn passes(attribute: &str, test: Test) -> bool {
         query: Some("lang=de&beta=yes+please"),
         headers: &headers,
         client: "::ffff:10.1.2.3".parse().expect("an address"),
+        certificate: None,
         json: None,
         nonce: 0,
     };
@@ -145,6 +146,7 @@ fn all_must_hold_and_one_of_any() {
         query: None,
         headers: &headers,
         client: [127, 0, 0, 1].into(),
+        certificate: None,
         json: None,
         nonce: 0,
     };

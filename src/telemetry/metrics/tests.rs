@@ -11,6 +11,7 @@ use crate::telemetry::conversations::{IdFault, OverrideEnd, TokenEnd};
 use crate::telemetry::counters::{self, ErrorCode};
 use crate::telemetry::outside::QueryResult;
 use crate::telemetry::stats::{Exchange, Outcome, StatusClass, StreamEnd, Usage, VersionStats};
+use crate::telemetry::tls::{CertificateFigures, Handshake};
 
 /// All parts, with two workers.
 struct Rig {
@@ -127,7 +128,17 @@ fn full() -> Rig {
     rig.metrics.set_outside(outside);
     let events = vec![("made", 4), ("expired", 1)];
     rig.metrics.set_pin_source(Box::new(move || PinFigures { pins: 3, max: 10, bytes: 1000, events: events.clone() }));
+    rig.metrics.set_tls_source(Box::new(|| TlsFigures {
+        certificates: vec![CertificateFigures {
+            file: "/tls/a.pem".into(),
+            not_after: UNIX_EPOCH + Duration::from_secs(1_900_000_000),
+        }],
+        renewed: 3,
+        refused: 2,
+        failing: 1,
+    }));
     for worker in rig.proxy.iter() {
+        worker.handshakes.count(Handshake::Resumed);
         worker.conversations.token(TokenEnd::Forged);
         worker.conversations.r#override(OverrideEnd::Unsigned);
         worker.conversations.id(IdFault::TooLong);
@@ -227,6 +238,12 @@ fn every_figure_is_shown_where_it_belongs() {
         (r#"pointsman_pin_tokens_total{result="issued"}"#.to_owned(), 0.0),
         (r#"pointsman_overrides_total{result="unsigned"}"#.to_owned(), 2.0),
         (r#"pointsman_conversation_ids_missed_total{reason="too_long"}"#.to_owned(), 2.0),
+        (r#"pointsman_tls_handshakes_total{result="resumed"}"#.to_owned(), 2.0),
+        (r#"pointsman_tls_handshakes_total{result="full"}"#.to_owned(), 0.0),
+        (r#"pointsman_tls_reloads_total{result="success"}"#.to_owned(), 3.0),
+        (r#"pointsman_tls_reloads_total{result="failure"}"#.to_owned(), 2.0),
+        ("pointsman_tls_reloads_failing".to_owned(), 1.0),
+        (r#"pointsman_tls_certificate_expiry_timestamp_seconds{certificate="/tls/a.pem"}"#.to_owned(), 1_900_000_000.0),
         (format!(r#"pointsman_rollbacks_total{{{agent},cause="error_rate"}}"#), 2.0),
         (format!(r#"pointsman_conversations{{{agent},version="1.5.0"}}"#), 3.0),
         (format!(r#"pointsman_version_draining{{{agent},version="1.4.2",of="responses"}}"#), 1.0),
@@ -261,7 +278,8 @@ fn what_the_registry_was_told_of_is_all_shown() {
     let rig = full();
     let scrape = rig.scrape();
     let own: BTreeSet<&str> = scrape.types.keys().map(String::as_str).filter(|n| n.starts_with("pointsman_")).collect();
-    let collectors: [Box<dyn Collector>; 6] = [
+    let collectors: [Box<dyn Collector>; 7] = [
+        Box::new(tls::TlsCollector::new(Arc::default(), rig.proxy.clone(), 1)),
         Box::new(conversations::ConversationCollector::new(Arc::default(), 1)),
         Box::new(pins::PinCollector::new(Arc::default(), rig.proxy.clone())),
         Box::new(outside::OutsideCollector::new(Arc::default())),

@@ -91,15 +91,13 @@ impl Answer {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Ended::Broken),
                     Poll::Ready(Ok(count)) => self.outgoing.advance(count),
                     Poll::Pending if gathered == Gathered::Broken => return Poll::Ready(Ended::Broken),
-                    Poll::Pending => {
-                        self.was_blocked = true;
-                        // The client may read nothing before it has sent everything.
-                        if let Some(ResponseBody::Relay(relay)) = &mut self.body {
-                            relay.push_request(cx);
-                        }
-                        return Poll::Pending;
-                    }
+                    Poll::Pending => return self.blocked(cx),
                 }
+            }
+            match wire.poll_flush(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Pending if gathered != Gathered::Broken => return self.blocked(cx),
+                _ => return Poll::Ready(Ended::Broken),
             }
             match gathered {
                 Gathered::All => return Poll::Ready(Ended::Whole),
@@ -109,6 +107,16 @@ impl Answer {
                 Gathered::Enough => {}
             }
         }
+    }
+
+    /// The client takes no more just now.
+    fn blocked(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        self.was_blocked = true;
+        // It may read nothing before it has sent everything.
+        if let Some(ResponseBody::Relay(relay)) = &mut self.body {
+            relay.push_request(cx);
+        }
+        Poll::Pending
     }
 
     /// Takes what there is of the body, up to a bound.

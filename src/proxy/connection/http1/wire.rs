@@ -10,15 +10,12 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::Frame;
-use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
-use super::super::{ClientConn, Opened};
+use super::super::{ClientConn, ClientStream, Opened};
 use crate::proxy::client_body::ClientBroken;
 use crate::proxy::decode::{Framing, Piece};
 use crate::proxy::upstream::{DIRECT_BYTES, DIRECT_FROM_BYTES};
@@ -27,7 +24,7 @@ use crate::proxy::upstream::{DIRECT_BYTES, DIRECT_FROM_BYTES};
 const AHEAD_BYTES: usize = 16 << 10;
 
 pub(in crate::proxy) struct Wire {
-    stream: RefCell<TcpStream>,
+    stream: RefCell<ClientStream>,
     conn: Rc<ClientConn>,
     /// Received, and not yet taken.
     input: RefCell<Bytes>,
@@ -176,8 +173,13 @@ impl Wire {
         Pin::new(&mut *stream).poll_write_vectored(cx, &[io::IoSlice::new(first), io::IoSlice::new(second)])
     }
 
+    /// Under TLS, what was written is with the kernel only then.
+    pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream.borrow_mut()).poll_flush(cx)
+    }
+
     /// The socket itself, for what has no messages.
-    pub(super) fn stream(&self) -> RefMut<'_, TcpStream> {
+    pub(super) fn stream(&self) -> RefMut<'_, ClientStream> {
         self.stream.borrow_mut()
     }
 
@@ -188,11 +190,16 @@ impl Wire {
 
     /// Has the socket close with a reset: an end would look like the end of an answer.
     pub(super) fn abort(&self) {
-        let _ = SockRef::from(&*self.stream.borrow()).set_linger(Some(Duration::ZERO));
+        self.stream.borrow().abort();
     }
 
     /// As much as the kernel takes at once.
     pub(super) fn write_now(&self, bytes: &[u8]) {
-        let _ = self.stream.borrow().try_write(bytes);
+        self.stream.borrow_mut().write_now(bytes);
+    }
+
+    /// The end that follows is meant.
+    pub(super) fn say_goodbye(&self) {
+        self.stream.borrow_mut().say_goodbye();
     }
 }
