@@ -318,12 +318,12 @@ fn an_endpoint_that_reads_nothing_holds_its_client_back() {
         let _ = wire.head();
         std::thread::sleep(Duration::from_secs(3));
     });
-    let app = App::before_with(&endpoint, "    timeouts: { idle: 1s }\n");
+    let app = App::before_with(&endpoint, "    timeouts: { idle: 1s }\n    max_request_body: 1GiB\n");
     let mut client = app.client();
-    client.write("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100000000\r\n\r\n").unwrap();
+    client.write("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 500000000\r\n\r\n").unwrap();
     client.stream.set_write_timeout(Some(PATIENCE)).unwrap();
     let (mut sent, block) = (0, [b'x'; 64 << 10]);
-    while sent < 100_000_000 && client.write(block).is_ok() {
+    while sent < 500_000_000 && client.write(block).is_ok() {
         sent += block.len();
     }
     // What the sockets between hold, and what is read and dropped so that the client gets to read the answer.

@@ -50,8 +50,8 @@ fn fill(mut client: &std::net::TcpStream) {
     let mut refused = 0;
     while refused < 20 {
         match client.write(&[b'x'; 64 << 10]) {
-            Ok(_) => refused = 0,
-            Err(_) => {
+            Ok(1..) => refused = 0,
+            Ok(0) | Err(_) => {
                 refused += 1;
                 std::thread::sleep(Duration::from_millis(5));
             }
@@ -64,7 +64,7 @@ fn whoever_does_not_read_holds_a_bounded_amount_of_memory() {
     let over = Arc::new(AtomicBool::new(false));
     let endpoint = endless(over.clone());
     let proxy = Proxy::with_yaml(&format!(
-        "agents:\n  bot: {{ versions: {{ 1.0.0: {{ endpoints: ['{}'] }} }}, stable: 1.0.0 }}\n",
+        "agents:\n  bot: {{ versions: {{ 1.0.0: {{ endpoints: ['{}'] }} }}, stable: 1.0.0, max_request_body: 1GiB }}\n",
         endpoint.url()
     ));
     let resident = || proxy.metric("process_resident_memory_bytes");
