@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use hyper::body::Incoming;
@@ -20,7 +20,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::auth::Remote;
 use crate::tls::reload::Cell;
-use crate::tls::server::Server;
+use crate::tls::server::{self, Server};
 
 /// Open at once; more wait in the kernel's accept queue until one ends.
 pub const CONNECTIONS: usize = 64;
@@ -120,7 +120,9 @@ async fn secure(mut stream: TcpStream, tls: Arc<ServerConfig>) -> io::Result<Tls
         stream.write_all(PLAINTEXT).await?;
         return Err(io::Error::other("it speaks HTTP without TLS"));
     }
-    TlsAcceptor::from(tls).accept(stream).await
+    let stream = TlsAcceptor::from(tls).accept(stream).await?;
+    server::holder(stream.get_ref().1, SystemTime::now()).map_err(io::Error::other)?;
+    Ok(stream)
 }
 
 async fn converse(
