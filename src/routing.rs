@@ -7,6 +7,7 @@ pub mod bucket;
 pub mod compile;
 pub mod conversation;
 pub mod decide;
+pub mod endpoint_tls;
 #[cfg(test)]
 mod fixture;
 pub mod ids;

@@ -6,6 +6,7 @@
 mod agent;
 mod conversations;
 mod deployment;
+mod endpoint_tls;
 mod guard;
 mod health;
 mod query;

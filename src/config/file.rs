@@ -14,11 +14,13 @@ use crate::routing::ids::{AgentId, EnvironmentId, SegmentId, VersionId, Weight};
 use crate::routing::spec::{Attribute, EndpointAddress, HostPolicy, Protocol, Scheme};
 
 mod conversations;
+mod endpoint_tls;
 mod outside;
 mod streams;
 mod tls;
 
 pub(super) use conversations::{Conversations, Key, Overrides, Pins, Policy, Token};
+pub(super) use endpoint_tls::EndpointTls;
 pub(super) use outside::{HealthCheck, HttpCheck, Prometheus};
 pub(super) use streams::{Dialect, Encoded, Price, Streams};
 pub(super) use tls::{Certificate as TlsCertificate, ClientAuth, ClientAuthMode, Tls};
@@ -150,8 +152,11 @@ pub(super) struct Agent {
     pub(super) deployment: Option<Deployment>,
     /// The `health` of deployments that do not have their own: those of the API never do.
     pub(super) health: Option<Vec<HealthCheck>>,
-    /// What its endpoints speak: `http1` or `http2` (cleartext, prior knowledge). Default: http1.
+    /// What its endpoints speak: `http1` or `http2` (in cleartext with prior knowledge, in TLS by ALPN). Default: http1.
     pub(super) protocol: Option<Text<Protocol>>,
+    /// How its `https` endpoints prove who they are, and we to them. Default: by the system's authorities and the
+    /// endpoint's host; nothing is shown.
+    pub(super) tls: Option<EndpointTls>,
     /// What the agent sees as `Host`. Default: pass.
     pub(super) host: Option<Text<HostPolicy>>,
     /// How long the phases of an exchange with the agent may take.

@@ -17,7 +17,7 @@ use super::outcome::Record;
 use super::pool::Lease;
 use super::read::{Host, body_too_large, body_too_late};
 use super::tunnel;
-use super::upstream::{self, Broken, ConnectError, Head, Http2, Upstream};
+use super::upstream::{Broken, ConnectError, Dial, Head, Http2, Upstream};
 use crate::routing::spec::{ExchangeSpec, HostPolicy, Protocol};
 use crate::routing::table::{Agent, Endpoint};
 use crate::telemetry::counters::{ErrorCode, add};
@@ -113,6 +113,9 @@ pub(super) async fn send(
             }
             Err(unsent) => unsent,
         };
+        if let Unsent::Broken(Broken::Refused(failure)) = &unsent {
+            lease.pool().tell_of_tls(&endpoint.address, failure);
+        }
         let may_be_repeated =
             repeats < MAX_REPEATS && unsent.may_be_repeated(&conn, repeatable && is_reused && repeats == 0);
         if !(may_be_repeated && body.rewind()) {
@@ -139,9 +142,13 @@ fn connect_fault(error: &ConnectError) -> Fault {
         ConnectError::TimedOut => {
             Fault::new(ErrorCode::ConnectTimeout, "the agent did not accept a connection in time")
         }
+        ConnectError::Tls(_) => Fault::new(ErrorCode::TlsFailed, NO_TLS),
         _ => Fault::new(ErrorCode::ConnectFailed, "the agent could not be reached"),
     }
 }
+
+/// Why is for operators.
+const NO_TLS: &str = "no TLS connection to the agent could be made; the log of Pointsman says why";
 
 /// A connection to the endpoint, or a stream of one: a live pooled one, or a new one.
 async fn lease(
@@ -153,8 +160,14 @@ async fn lease(
 ) -> Result<Lease, ConnectError> {
     let counters = conn.worker.counters();
     let pool = conn.worker.pools.of(endpoint.id);
+    let dial = Dial { address: &endpoint.address, spec, clients: &conn.worker.shared.clients };
+    let tell = |error: &ConnectError| {
+        if let ConnectError::Tls(failure) = error {
+            pool.tell_of_tls(&endpoint.address, failure);
+        }
+    };
     if spec.protocol == Protocol::Http2 {
-        let place = in_time(conn, pool.http2.place(&endpoint.address, spec, probe)).await?;
+        let place = in_time(conn, pool.http2.place(dial, probe)).await.inspect_err(tell)?;
         add(if place.first { &counters.upstream_opened } else { &counters.upstream_reused });
         return Ok(Lease::new(pool, Upstream::Http2(Box::new(Http2::new(place)))));
     }
@@ -162,7 +175,7 @@ async fn lease(
         add(&counters.upstream_reused);
         return Ok(lease);
     }
-    let upstream = in_time(conn, upstream::connect(&endpoint.address, spec.connect_timeout, spec.pool_idle)).await?;
+    let upstream = in_time(conn, dial.http1()).await.inspect_err(tell)?;
     add(&counters.upstream_opened);
     Ok(Lease::new(pool, upstream))
 }
@@ -223,6 +236,7 @@ impl Unsent {
             (None, Self::Broken(Broken::NotStarted)) => {
                 Fault::new(ErrorCode::UpstreamReset, "the agent refused the request again and again")
             }
+            (None, Self::Broken(Broken::Refused(_))) => Fault::new(ErrorCode::TlsFailed, NO_TLS),
             (None, Self::Broken(_)) => {
                 Fault::new(ErrorCode::UpstreamReset, "the agent closed the connection before answering")
             }

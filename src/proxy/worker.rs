@@ -22,6 +22,7 @@ use crate::routing::table::{RoutingTable, SharedTable};
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::counters::{ErrorCode, ProxyCounters, add};
 use crate::telemetry::stats::VersionLabels;
+use crate::tls::client::Clients;
 
 /// What may change while the proxy runs; swapped whole, like the table.
 #[derive(Clone)]
@@ -48,6 +49,8 @@ pub struct Shared {
     /// By worker; the acceptor uses the first.
     pub counters: Arc<[ProxyCounters]>,
     pub pins: SharedPins,
+    /// What TLS with endpoints takes.
+    pub clients: Arc<Clients>,
     /// Client connections of all workers.
     pub(super) open: AtomicUsize,
     /// A connection ended: the acceptor may have waited for room.
@@ -64,10 +67,11 @@ impl Shared {
         options: ProxyOptions,
         counters: Arc<[ProxyCounters]>,
         pins: SharedPins,
+        clients: Arc<Clients>,
     ) -> Arc<Self> {
         let options = Arc::new(ArcSwap::from_pointee(options));
         let (open, cut, leaving) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
-        Arc::new(Self { table, options, counters, pins, open, room: Notify::new(), leaving, cut })
+        Arc::new(Self { table, options, counters, pins, clients, open, room: Notify::new(), leaving, cut })
     }
 
     /// Takes new options; a higher connection limit lets waiting clients in.

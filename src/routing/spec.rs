@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use super::conversation::{ConversationSpec, PinPolicy, ResponseId, TokenPlace};
+pub use super::endpoint_tls::{EndpointTls, PairFiles, Roots};
 use super::ids::{AgentId, EnvironmentId, SegmentId, VersionId, Weight};
 
 pub use super::streams::{Dialect, Encoded, Prices, StreamSpec};
@@ -147,6 +148,8 @@ pub enum EndpointAddress {
     /// `http://host:port`; the port is explicit here even where the author left out `:80`. The host is a
     /// name or an address as a resolver takes it: an IPv6 address stands here without its brackets.
     Http { host: String, port: u16 },
+    /// `https://host:port`: the same with TLS.
+    Https { host: String, port: u16 },
     /// `unix:/path`
     Unix(PathBuf),
 }
@@ -241,6 +244,8 @@ pub struct ExchangeSpec {
     /// How long an idle upstream connection is kept: below the upstream's own limit.
     pub pool_idle: Duration,
     pub max_request_body_bytes: u64,
+    /// With those of its endpoints that are `https`.
+    pub tls: Arc<EndpointTls>,
 }
 
 impl Default for ExchangeSpec {
@@ -253,6 +258,7 @@ impl Default for ExchangeSpec {
             idle_timeout: Duration::from_secs(300),
             pool_idle: Duration::from_secs(3),
             max_request_body_bytes: 64 << 20,
+            tls: Arc::default(),
         }
     }
 }
@@ -261,7 +267,7 @@ impl Default for ExchangeSpec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     Http1,
-    /// In cleartext, without being asked for (prior knowledge).
+    /// In cleartext without being asked for (prior knowledge); with TLS by ALPN.
     Http2,
 }
 

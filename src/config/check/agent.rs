@@ -13,6 +13,7 @@ use super::super::scalar::{FromText, Ordered, Text};
 use super::DEFAULT_ENVIRONMENT;
 use super::conversations;
 use super::deployment;
+use super::endpoint_tls;
 use super::health;
 use super::scope::Scope;
 use super::streams;
@@ -51,7 +52,12 @@ pub(super) fn check(
     let (deployment, share) = deployment.unzip();
     let streams = streams::streams(agent.streams.unwrap_or_default(), prices, scope);
     let protocol = agent.protocol.map(|Text(protocol)| protocol);
-    let exchange = exchange(protocol, agent.host, agent.timeouts.unwrap_or_default(), agent.max_request_body, scope);
+    let mut exchange =
+        exchange(protocol, agent.host, agent.timeouts.unwrap_or_default(), agent.max_request_body, scope);
+    let has_tls = agent.tls.is_some();
+    if let Some(given) = agent.tls {
+        exchange.tls = Arc::new(endpoint_tls::check(given, "tls", scope));
+    }
     let spec = AgentSpec {
         id,
         environment: agent.environment.map_or_else(|| EnvironmentId::new(DEFAULT_ENVIRONMENT), |Text(e)| e),
@@ -66,6 +72,7 @@ pub(super) fn check(
         streams,
         conversations: agent.conversations.map(|given| conversations::check(given, scope)),
     };
+    endpoint_tls::check_endpoints(&spec, has_tls, scope);
     let intent = AgentIntent { spec: Arc::new(spec), deployment: deployment.flatten(), health: health.into() };
     Some(Checked { intent, share })
 }
@@ -304,5 +311,6 @@ fn exchange(
             default.max_request_body_bytes,
             0..=1 << 40,
         ),
+        tls: default.tls,
     }
 }

@@ -1,7 +1,7 @@
 //! Every file of config/ loads, and says what its comments say.
 
 use super::*;
-use crate::routing::spec::{Protocol, TlsAttribute};
+use crate::routing::spec::{EndpointTls, Protocol, TlsAttribute};
 use crate::tls::server::{MinVersion, ServerSpec};
 
 fn example(name: &str) -> Config {
@@ -18,6 +18,7 @@ fn each_is_known_here() {
         "blue-green.yaml",
         "canary.yaml",
         "conversations.yaml",
+        "endpoints-tls.yaml",
         "gated.yaml",
         "grpc.yaml",
         "launchdarkly.yaml",
@@ -100,6 +101,14 @@ fn gated() {
         (QueryLimit::Above(0.05), 3, "tool calls that fail")
     );
     assert!(!query.query.contains('\n'));
+}
+
+#[test]
+fn endpoints_tls() {
+    let config = example("endpoints-tls.yaml");
+    let exchange = &config.agents[0].spec.exchange;
+    let tls = EndpointTls { server_name: Some("support-bot.internal".into()), ..EndpointTls::default() };
+    assert_eq!((exchange.protocol, &*exchange.tls), (Protocol::Http2, &tls));
 }
 
 #[test]
