@@ -48,7 +48,7 @@ enum Command {
     },
     /// Print the JSON Schema of the configuration file, for editors
     Schema,
-    Ctl(ctl::Args),
+    Ctl(Box<ctl::Args>),
     /// Read keys from standard input and print `key<TAB>bucket[<TAB>index of the arm]`
     Bucket(bucket::Args),
     /// Say which version a request would get, and why
@@ -100,7 +100,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::MockAgent(args) => mock_agent::run(args),
         Command::Completions(args) => completions::run::<Cli>(&args).map_err(Into::into),
-        Command::Ctl(args) => return ctl::run(args),
+        Command::Ctl(args) => return ctl::run(*args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

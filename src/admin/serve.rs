@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use hyper::body::Incoming;
@@ -20,12 +20,13 @@ use tokio_rustls::server::TlsStream;
 
 use super::auth::Remote;
 use crate::tls::reload::Cell;
-use crate::tls::server::Server;
+use crate::tls::server::{self, Server};
 
 /// Open at once; more wait in the kernel's accept queue until one ends.
 pub const CONNECTIONS: usize = 64;
 
-/// From a connection's start, or the end of its last answer, to the next whole head. Also ends idle ones.
+/// From a connection's start to the end of its TLS handshake, where there is one; then, as from the end of its last
+/// answer, to the next whole head. Also ends idle ones.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// After this a connection ends with its current answer, and [`CLOSING`] later whatever happens: a client that
@@ -119,7 +120,9 @@ async fn secure(mut stream: TcpStream, tls: Arc<ServerConfig>) -> io::Result<Tls
         stream.write_all(PLAINTEXT).await?;
         return Err(io::Error::other("it speaks HTTP without TLS"));
     }
-    TlsAcceptor::from(tls).accept(stream).await
+    let stream = TlsAcceptor::from(tls).accept(stream).await?;
+    server::holder(stream.get_ref().1, SystemTime::now()).map_err(io::Error::other)?;
+    Ok(stream)
 }
 
 async fn converse(

@@ -1,4 +1,5 @@
-//! One client connection: its protocol is found out, and then [`http1`] or [`http2`] serves it to its end.
+//! One client connection: after its TLS [`handshake`], where TLS is spoken, its protocol is found out, and then
+//! [`http1`] or [`http2`] serves it to its end, on a [`stream`] that is plain or not.
 //!
 //! What holds for the connection is a [`Client`]; what the parts of one exchange (socket, service, bodies) tell
 //! each other is a [`ClientConn`]. HTTP/1.1 has one of each and uses it again and again; under HTTP/2 every

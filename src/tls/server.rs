@@ -11,13 +11,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSessions, WebPkiClientVerifier};
 use rustls::version::{TLS12, TLS13};
+use rustls::{ServerConfig, ServerConnection};
 
-use super::certificate::Certificate;
+use super::certificate::{Certificate, Holder};
 use super::files::Files;
 use super::pair::{Pair, PairSpec};
 use super::reload::{Cell, Cells, OfFiles};
@@ -114,6 +114,17 @@ impl Server {
         let certificates = files.zip(pairs.into_iter().map(|pair| pair.certificate)).collect();
         Ok(Self { config: Arc::new(config), certificates, resumption })
     }
+}
+
+/// Who a client is, by the certificate that it has shown. Of a session that goes on it was verified when that began,
+/// and may have ended since.
+pub fn holder(session: &ServerConnection, now: SystemTime) -> Result<Option<Holder>, String> {
+    let Some(shown) = session.peer_certificates().and_then(<[_]>::first) else { return Ok(None) };
+    let holder = Holder::read(shown)?;
+    if holder.certificate.has_expired(now) {
+        return Err("the client's certificate has expired".to_owned());
+    }
+    Ok(Some(holder))
 }
 
 impl Resumption {

@@ -23,8 +23,7 @@ use super::{Client, LINGER};
 use crate::proxy::error::raw_reply;
 use crate::telemetry::counters::ErrorCode;
 use crate::telemetry::tls::Handshake;
-use crate::tls::certificate::Holder;
-use crate::tls::server::HTTP2;
+use crate::tls::server::{self, HTTP2};
 
 /// The first byte of TLS: a record of the handshake (RFC 8446 §5.1).
 const HANDSHAKE_RECORD: u8 = 22;
@@ -73,18 +72,12 @@ pub(super) async fn secure(
 fn secured(stream: Box<TlsStream<TcpStream>>, client: &Client) -> Option<Secured> {
     let session = stream.get_ref().1;
     let http2 = session.alpn_protocol() == Some(HTTP2);
-    // Of a session that goes on it is the one that was verified then.
-    if let Some(shown) = session.peer_certificates().and_then(<[_]>::first) {
-        let holder = match Holder::read(shown) {
-            Ok(holder) if holder.certificate.has_expired(SystemTime::now()) => Err("it has expired".to_owned()),
-            read => read,
-        };
-        match holder {
-            Ok(holder) => client.identify(holder),
-            Err(error) => {
-                note(client, Handshake::BadCertificate, &error);
-                return None;
-            }
+    match server::holder(session, SystemTime::now()) {
+        Ok(Some(holder)) => client.identify(holder),
+        Ok(None) => {}
+        Err(error) => {
+            note(client, Handshake::BadCertificate, &error);
+            return None;
         }
     }
     let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);

@@ -1,5 +1,7 @@
 //! Files of certificates, and a configuration, that change under running connections.
 
+use std::io::Read;
+use std::net::TcpStream;
 use std::sync::{Mutex, mpsc};
 
 use crate::harness::{App, Endpoint, PATIENCE, eventually};
@@ -130,4 +132,27 @@ fn authorities_of_clients_are_renewed_and_old_sessions_end_with_them() {
     let other = crate::tls::certificates::Authority::new("another");
     std::fs::write(files.path().join("ca.pem"), other.pem()).unwrap();
     eventually("it is known no more, however it comes back", || !is_served());
+}
+
+#[test]
+fn a_stop_lets_a_stream_end_and_says_goodbye() {
+    let files = Files::new();
+    let (endpoint, say) = streaming();
+    let mut app = secured(&files, &endpoint);
+    let (mut stream, mut idle) = (files.trusting().to(&app), files.trusting().to(&app));
+    let mut unshaken = TcpStream::connect(app.proxy).unwrap();
+    stream.write(STREAM);
+    say.send("one").unwrap();
+    stream.until("data: one\n\n").unwrap();
+    let running = app.running.take().unwrap();
+    let stopping = std::thread::spawn(move || running.stop());
+    eventually("nobody listens any more", || TcpStream::connect(app.proxy).is_err());
+    assert_eq!(idle.stream.read(&mut [0]).unwrap(), 0, "it has nothing under way, and its end is meant");
+    assert_eq!(unshaken.read(&mut [0]).unwrap(), 0);
+    say.send("two").unwrap();
+    drop(say);
+    stream.until("data: two\n\n").unwrap();
+    stream.until("0\r\n\r\n").unwrap();
+    assert_eq!(stream.stream.read(&mut [0]).unwrap(), 0, "and so is this one's");
+    stopping.join().unwrap();
 }
