@@ -46,6 +46,7 @@ use crate::telemetry::counters::ProxyCounters;
 use crate::telemetry::metrics::{Metrics, RateCollector};
 use crate::telemetry::reload::ReloadStatus;
 use crate::telemetry::stats::StatsRegistry;
+use crate::tls::client::Clients;
 use crate::tls::reload::{Cell, Cells};
 use crate::tls::server::{HTTP1, Protocols, Server, ServerSpec};
 use reload::{Listeners, Reloader};
@@ -140,12 +141,14 @@ pub fn start_with(
     };
     admin.set_nonblocking(true)?;
     sockets.warn_of_rest();
+    let clients = Arc::new(Clients::new(certificates.clone()));
+    prepare_clients(&clients, &config)?;
     handover.state()?;
     let state = State::open(&config, &registry, None)?;
     let pins = state.control.pins().clone();
     pins.set_max(config.pins.max);
     let counters = ProxyCounters::for_workers(config.workers);
-    let shared = Shared::new(state.control.table().clone(), options, counters, pins, rates()?);
+    let shared = Shared::new(state.control.table().clone(), options, counters, pins, rates()?, clients);
     let data_plane = listen::start(config.workers, shared.clone()).context("cannot start the proxy's threads")?;
     let Limits { drain_delay, drain_timeout, .. } = config.limits;
     let plane = Plane {
@@ -193,11 +196,13 @@ impl Plane {
     fn control(self, origin: Origin, state: State) -> anyhow::Result<Running> {
         let Origin { config, file, listeners } = origin;
         let State { control, reconciler, writer, commits } = state;
+        let reconciler = reconciler.with_clients(self.shared.clients.clone());
         let reloads = Arc::new(ReloadStatus::default());
         let metrics = Arc::new(metrics(&self.registry, &reloads, &self.shared.counters, &control));
         if let Some(log) = &self.shared.options.load().access_log {
             metrics.set_access_log(log.counters());
         }
+        metrics.register(self.shared.clients.handshakes.collector())?;
         for collector in commits.iter().flat_map(CommitFigures::collectors) {
             metrics.register(collector)?;
         }
@@ -388,6 +393,11 @@ fn with_descriptors(limits: &Limits) -> usize {
 fn shedding(load: &LoadShedding, workers: usize) -> SheddingOptions {
     let in_flight_per_worker = load.requests_in_flight.map(|limit| limit.div_ceil(workers));
     SheddingOptions { lateness: load.lateness, interval: load.interval, in_flight_per_worker }
+}
+
+/// A file that cannot be used is an error.
+fn prepare_clients(clients: &Clients, config: &Config) -> anyhow::Result<()> {
+    clients.prepare(config.endpoint_tls()).map_err(|errors| anyhow::anyhow!(errors.join("\n")))
 }
 
 fn bind_admin(address: SocketAddr) -> anyhow::Result<std::net::TcpListener> {

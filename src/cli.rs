@@ -21,6 +21,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Config};
+use crate::tls::client::Clients;
 use crate::tls::reload::Cells;
 use crate::tls::server::HTTP1;
 
@@ -163,7 +164,7 @@ fn check(files: &[PathBuf]) -> anyhow::Result<bool> {
     Ok(sound)
 }
 
-/// The files of certificates and keys that could not be served with from here.
+/// The files of certificates and keys that could not be served with, or asked with, from here.
 fn unusable_certificates(config: &Config) -> Vec<String> {
     let listeners = config.listeners.iter().enumerate();
     let places = listeners.map(|(index, listener)| (format!("listeners[{index}].tls"), &listener.tls));
@@ -173,7 +174,8 @@ fn unusable_certificates(config: &Config) -> Vec<String> {
         let error = spec.serve(&Cells::default(), &place, &[HTTP1]).err()?;
         Some(format!("{place}: {error}"))
     });
-    refused.collect()
+    let clients = Clients::default().prepare(config.endpoint_tls());
+    refused.chain(clients.err().into_iter().flatten()).collect()
 }
 
 fn count(number: usize, what: &str) -> String {

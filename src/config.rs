@@ -44,6 +44,7 @@ use crate::routing::networks::Networks;
 use crate::routing::overrides::Overrides;
 use crate::routing::path::PathPolicy;
 use crate::routing::seal::KeyRing;
+use crate::routing::spec::{EndpointAddress, EndpointTls};
 use crate::routing::standing::Keys;
 use crate::tls::server::ServerSpec;
 
@@ -97,6 +98,16 @@ impl Config {
         let overrides =
             overrides.and_then(|given| Some(Overrides { keys: ring(&given.keys)?, forward: given.forward }));
         Keys { tokens: ring(&self.pins.keys), overrides }
+    }
+
+    /// What TLS with `https` addresses takes, each with its place in the file.
+    pub fn endpoint_tls(&self) -> impl Iterator<Item = (String, &Arc<EndpointTls>)> {
+        let is_https = |address: &EndpointAddress| matches!(address, EndpointAddress::Https { .. });
+        let specs = self.agents.iter().map(|agent| &agent.spec);
+        let specs = specs.filter(move |spec| spec.versions.values().flat_map(|v| &v.endpoints).any(is_https));
+        let servers = self.prometheus.iter().filter(move |server| is_https(&server.address));
+        let servers = servers.map(|server| ("prometheus.tls".to_owned(), &server.tls));
+        specs.map(|spec| (format!("agents.{}.tls", spec.id), &spec.exchange.tls)).chain(servers)
     }
 
     /// What the author of the file wants of all agents.

@@ -10,6 +10,7 @@ pub mod compile;
 pub mod conversation;
 pub mod decide;
 pub mod endpoint;
+pub mod endpoint_tls;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! | [`stats`] | per-version counters and histograms, written by the workers |
 //! | [`counters`] | what the proxy counts about itself, and the closed list of its error codes |
 //! | [`endpoints`] | why endpoints were taken out of service, how often |
+//! | [`endpoint_tls`] | how TLS handshakes with endpoints ended |
 //! | [`bell`] | how a worker wakes the judge |
 //! | [`commits`] | how the store's commits went |
 //! | [`outside`] | what control counts of health checks and Prometheus queries |
@@ -21,6 +22,7 @@ pub mod checkpoints;
 pub mod commits;
 pub mod conversations;
 pub mod counters;
+pub mod endpoint_tls;
 pub mod endpoints;
 pub mod logging;
 pub mod metrics;

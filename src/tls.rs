@@ -3,7 +3,7 @@
 //! [`files`] reads what is on the disk, and knows when it is another; [`pair`] is a certificate chain with its key,
 //! [`roots`] the authorities that a peer's is checked against, [`certificate`] what a certificate says; [`reload`]
 //! keeps what was made of files up to date. [`server`] is how we meet clients: names, versions, resumption, their own
-//! certificates.
+//! certificates; [`client`] how we meet endpoints.
 //!
 //! The cryptography is AWS-LC's, chosen here and nowhere else: there is no process-wide default that another crate
 //! could set. No session keys are logged, and no early data (0-RTT) is taken: it can be replayed.
@@ -11,6 +11,7 @@
 //! Bounds: [`files::MAX_BYTES`] of a file. A bad new file changes nothing: what was live stays.
 
 pub mod certificate;
+pub mod client;
 pub mod files;
 pub mod pair;
 pub mod reload;

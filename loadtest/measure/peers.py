@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import dataclass
 
+from . import certificates
 from .children import free_port, say
 
 HERE = pathlib.Path(__file__).resolve().parent.parent
@@ -34,6 +35,8 @@ class Peer:
     port: int
     """Where it speaks HTTP/2 with prior knowledge."""
     http2_port: int
+    """Where it speaks TLS, with --tls and --h2."""
+    tls_port: int
     process: subprocess.Popen
 
 
@@ -51,7 +54,8 @@ def start_proxy(name, options, directory, children, words):
     program = find(name, options)
     if program is None:
         return None
-    port, http2_port = free_port(), free_port()
+    port, http2_port, tls_port = free_port(), free_port(), free_port()
+    words = words | (certificates.words(directory, tls_port) if options.tls or options.h2 else certificates.NONE)
     words = words | {"DIR": directory, "STATE_DIR": directory / f"{name}-state", "PORT": port,
                      "HTTP2_PORT": http2_port, "ADMIN_PORT": free_port()}
     config, arguments = {
@@ -66,7 +70,7 @@ def start_proxy(name, options, directory, children, words):
     command = [program, *arguments, fill(config, directory, words, name)]
     process = children.start(name, options.cores[0], command)
     # All but nginx tell the two protocols apart on one port.
-    peer = Peer(name, version_of(name, program), port, http2_port if name == "nginx" else port, process)
+    peer = Peer(name, version_of(name, program), port, http2_port if name == "nginx" else port, tls_port, process)
     wait_until_answers(peer, children)
     return peer
 

@@ -13,11 +13,7 @@ from .report import machine, print_table
 
 def compare(options, directory, children):
     need("wrk", "nginx", "taskset")
-    words = dict(REQUESTS)
-    for version in ["STABLE", "CANARY"]:
-        words |= address_words(version, directory / f"{version.lower()}.sock" if options.unix else free_port())
-    upstreams = fill("upstreams.conf", directory, words | {"DIR": directory})
-    children.start("upstreams", options.cores[1], ["nginx", "-c", upstreams, "-e", "stderr"])
+    words = start_upstreams(options, directory, children)
     peers = start_proxies(options, directory, children, words)
     for peer in peers:
         share = check_split(peer)
@@ -26,6 +22,16 @@ def compare(options, directory, children):
     for peer in peers:
         check_split(peer)
     return lambda: report(options, peers, rounds)
+
+
+def start_upstreams(options, directory, children):
+    """The two versions, by nginx; the words that their addresses are in the proxies' configurations."""
+    words = dict(REQUESTS)
+    for version in ["STABLE", "CANARY"]:
+        words |= address_words(version, directory / f"{version.lower()}.sock" if options.unix else free_port())
+    upstreams = fill("upstreams.conf", directory, words | {"DIR": directory})
+    children.start("upstreams", options.cores[1], ["nginx", "-c", upstreams, "-e", "stderr"])
+    return words
 
 
 @dataclass
@@ -55,11 +61,11 @@ def measure(options, peers, children):
     return rounds
 
 
-def turn(options, peer, seconds, children):
+def turn(options, peer, seconds, children, url=None):
     before = cpu_seconds(peer.process.pid)
     wrk = children.start("wrk", options.cores[1], [
         "wrk", "-t1", f"-c{options.connections}", f"-d{seconds}s", "-s", HERE / "peers/users.lua",
-        f"http://127.0.0.1:{peer.port}/"])
+        url or f"http://127.0.0.1:{peer.port}/"])
     try:
         output = children.finish("wrk", wrk, seconds + 30)
     except subprocess.TimeoutExpired:

@@ -159,12 +159,14 @@ impl Reloader {
         let config = Config::parse(name, &text, &|variable| std::env::var(variable).ok())?;
         let (listeners, sockets) = self.next_listeners(&config.listeners)?;
         let access_log = self.next_access_log(&config)?;
+        super::prepare_clients(&self.shared.clients, &config)?;
         let applied = self.control.apply(config.intent()).await.map_err(super::all_rejections)?;
 
         // From here on nothing can fail.
         if let Some(log) = &access_log {
             self.metrics.set_access_log(log.counters());
         }
+        self.shared.clients.keep(config.endpoint_tls().map(|(_, tls)| tls));
         self.shared.pins.set_max(config.pins.max);
         self.shared.set_options(super::proxy_options(&config, access_log));
         self.switch_listeners(listeners, sockets).await;

@@ -7,6 +7,7 @@ mod agent;
 mod conversations;
 mod deployment;
 mod ejection;
+mod endpoint_tls;
 mod guard;
 mod health;
 mod limits;

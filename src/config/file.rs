@@ -15,6 +15,7 @@ use crate::routing::spec::{Attribute, EndpointAddress, HostPolicy, Protocol, Sch
 
 mod conversations;
 mod ejection;
+mod endpoint_tls;
 mod limits;
 mod outside;
 mod rates;
@@ -24,6 +25,7 @@ mod tls;
 
 pub(super) use conversations::{Conversations, Key, Overrides, Pins, Policy, Token};
 pub(super) use ejection::{Ejection, Rule as EjectionRule};
+pub(super) use endpoint_tls::EndpointTls;
 pub(super) use limits::{EncodedSlash, ForwardPath, Limits, Paths};
 pub(super) use outside::{HealthCheck, HttpCheck, Prometheus};
 pub(super) use rates::RateLimit;
@@ -145,8 +147,11 @@ pub(super) struct Agent {
     pub(super) checks: Option<Vec<HealthCheck>>,
     /// When an endpoint that fails requests gets none for a while. Default: after 5 failures in a row.
     pub(super) ejection: Option<Ejection>,
-    /// What its endpoints speak: `http1` or `http2` (cleartext, prior knowledge). Default: http1.
+    /// What its endpoints speak: `http1` or `http2` (in cleartext with prior knowledge, in TLS by ALPN). Default: http1.
     pub(super) protocol: Option<Text<Protocol>>,
+    /// How its `https` endpoints prove who they are, and we to them. Default: by the system's authorities and the
+    /// endpoint's host; nothing is shown.
+    pub(super) tls: Option<EndpointTls>,
     /// What the agent sees as `Host`. Default: pass.
     pub(super) host: Option<Text<HostPolicy>>,
     /// How long the phases of an exchange with the agent may take.

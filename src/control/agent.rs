@@ -234,6 +234,7 @@ impl AgentRollout {
             version: version.clone(),
             stable: self.spec.stable.clone(),
             endpoints: endpoints.unwrap_or_default(),
+            tls: self.spec.exchange.tls.clone(),
         }
     }
 

@@ -1,10 +1,12 @@
 //! A small HTTP/1.1 client for checks and queries: one connection, one request, a bounded answer.
 //!
 //! It lives in the future of its caller alone: dropping that ends everything, so a time-out is the caller's.
-//! Left out: TLS, redirects, reuse of connections; a check that reuses one would not see a dead listener.
+//! With an `https` address it speaks TLS, as requests to that address do. Left out: redirects, and reuse of
+//! connections; a check that reuses one would not see a dead listener.
 
 use std::error::Error;
 use std::io;
+use std::sync::Arc;
 
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -14,7 +16,8 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::routing::spec::EndpointAddress;
+use crate::routing::spec::{EndpointAddress, EndpointTls, Protocol};
+use crate::tls::client::{Clients, Failure};
 
 #[derive(Debug)]
 pub struct Answer {
@@ -29,6 +32,8 @@ pub struct Answer {
 pub enum ClientError {
     #[error("cannot connect: {0}")]
     Connect(#[from] io::Error),
+    #[error("no TLS: {0}")]
+    Tls(#[from] Failure),
     #[error("no valid answer: {}", with_causes(.0))]
     Http(#[from] hyper::Error),
 }
@@ -37,20 +42,38 @@ pub enum ClientError {
 pub trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Socket for T {}
 
-pub async fn connect(address: &EndpointAddress) -> io::Result<Box<dyn Socket>> {
+/// Whom to ask, and what TLS with it takes.
+#[derive(Clone, Copy)]
+pub struct Peer<'a> {
+    pub address: &'a EndpointAddress,
+    pub tls: &'a Arc<EndpointTls>,
+    pub clients: &'a Clients,
+}
+
+/// A connection, without TLS.
+pub async fn reach(address: &EndpointAddress) -> io::Result<Box<dyn Socket>> {
     Ok(match address {
-        EndpointAddress::Http { host, port } => Box::new(TcpStream::connect((host.as_str(), *port)).await?),
+        EndpointAddress::Http { host, port } | EndpointAddress::Https { host, port } => {
+            Box::new(TcpStream::connect((host.as_str(), *port)).await?)
+        }
         EndpointAddress::Unix(path) => Box::new(UnixStream::connect(path).await?),
     })
 }
 
+async fn connect(peer: Peer<'_>) -> Result<Box<dyn Socket>, ClientError> {
+    let socket = reach(peer.address).await?;
+    let EndpointAddress::Https { host, .. } = peer.address else { return Ok(socket) };
+    let (stream, _) = peer.clients.connect(socket, peer.tls, host, Protocol::Http1).await?;
+    Ok(Box::new(stream))
+}
+
 /// Sends the request and reads of the body what `wanted` says for the status; with 0 it is not waited for.
 pub async fn send(
-    address: &EndpointAddress,
+    peer: Peer<'_>,
     request: Request<Full<Bytes>>,
     wanted: impl FnOnce(StatusCode) -> usize,
 ) -> Result<Answer, ClientError> {
-    let socket = TokioIo::new(connect(address).await?);
+    let socket = TokioIo::new(connect(peer).await?);
     let (mut sender, connection) = http1::handshake(socket).await?;
     let exchange = async {
         let response = sender.send_request(request).await?;

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use super::health::Probe;
 use super::prometheus::Query;
 use crate::telemetry::outside::OutsideCounters;
+use crate::tls::client::Clients;
 
 pub const CHECKS_AT_ONCE: usize = 64;
 pub const COMMANDS_AT_ONCE: usize = 8;
@@ -55,6 +56,8 @@ pub struct Desk {
     pub commands: Semaphore,
     pub queries: Semaphore,
     pub counters: Arc<OutsideCounters>,
+    /// For what is asked over TLS.
+    pub clients: Arc<Clients>,
     /// Something was found out that may move a deployment.
     pub news: Notify,
 }
@@ -66,12 +69,13 @@ pub struct Runner {
 }
 
 impl Runner {
-    pub fn new(counters: Arc<OutsideCounters>) -> Self {
+    pub fn new(counters: Arc<OutsideCounters>, clients: Arc<Clients>) -> Self {
         let desk = Desk {
             checks: Semaphore::new(CHECKS_AT_ONCE),
             commands: Semaphore::new(COMMANDS_AT_ONCE),
             queries: Semaphore::new(QUERIES_AT_ONCE),
             counters,
+            clients,
             news: Notify::new(),
         };
         Self { desk: Arc::new(desk), tasks: JoinSet::new() }

@@ -25,11 +25,12 @@ pub use spec::{CheckKind, HealthCheck, HttpCheck, StatusRange};
 use standing::Ward;
 pub use standing::{Standing, StandingReading};
 
+use super::client::Peer;
 use super::errands::{Desk, Errand, Errands, Work};
 use super::model::{AgentKey, DeploymentId};
 use super::rollout::Health;
 use crate::routing::ids::VersionId;
-use crate::routing::spec::EndpointAddress;
+use crate::routing::spec::{EndpointAddress, EndpointTls};
 
 /// The names that may stand as `{{name}}` in the arguments of a command.
 pub const NAMES: [&str; 5] = ["endpoint", "agent", "version", "stable", "environment"];
@@ -43,6 +44,8 @@ pub struct Target {
     pub version: VersionId,
     pub stable: VersionId,
     pub endpoints: Vec<EndpointAddress>,
+    /// With those that are `https`.
+    pub tls: Arc<EndpointTls>,
 }
 
 /// The checks of one deployment. They end when it is dropped.
@@ -167,7 +170,8 @@ impl Probe {
         let names: Vec<_> = NAMES.into_iter().zip(values).collect();
         loop {
             let turn = turns.acquire().await;
-            let result = check::once(&self.check, self.endpoint(), &names).await;
+            let peer = Peer { address: self.endpoint(), tls: &self.target.tls, clients: &desk.clients };
+            let result = check::once(&self.check, peer, &names).await;
             drop(turn);
             desk.counters.checked(result.is_ok());
             let changed = self.record(result);

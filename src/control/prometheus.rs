@@ -28,6 +28,7 @@ use super::template;
 use crate::judge::Verdict;
 use crate::routing::ids::VersionId;
 use crate::telemetry::outside::QueryResult;
+use crate::tls::client::Clients;
 
 /// A longer answer is no data.
 pub const BODY_LIMIT: usize = 1 << 20;
@@ -176,7 +177,7 @@ impl Query {
         loop {
             let turn = desk.queries.acquire().await;
             let asked = Moment::now();
-            let answer = self.ask().await;
+            let answer = self.ask(&desk.clients).await;
             drop(turn);
             desk.counters.queried(answer.as_ref().map_or_else(NoData::result, |_| QueryResult::Value));
             self.record(asked.instant, answer);
@@ -185,10 +186,10 @@ impl Query {
         }
     }
 
-    async fn ask(&self) -> Result<f64, NoData> {
+    async fn ask(&self, clients: &Clients) -> Result<f64, NoData> {
         // By clone and not by guard: a reload must not wait for an answer.
         let Some(server) = self.server.load_full() else { return Err(NoData::NoServer) };
-        answer::ask(&server, &self.text).await
+        answer::ask(&server, clients, &self.text).await
     }
 
     fn record(&self, asked: Instant, answer: Result<f64, NoData>) {

@@ -4,6 +4,7 @@
 //! look per `MIN_GAP`, and at most a fifth of the thread's time where looks are dear; where nothing is live
 //! and nothing rings, it sleeps.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -12,6 +13,7 @@ use tokio::time::Instant;
 use super::errands::Runner;
 use super::model::Moment;
 use super::service::Control;
+use crate::tls::client::Clients;
 
 /// Outcomes that come in meanwhile are judged together.
 const MIN_GAP: Duration = Duration::from_millis(5);
@@ -24,8 +26,14 @@ pub struct Reconciler {
 
 impl Reconciler {
     pub(super) fn new(control: Control) -> Self {
-        let runner = Runner::new(control.outside().clone());
+        let runner = Runner::new(control.outside().clone(), Arc::default());
         Self { control, runner }
+    }
+
+    /// What is asked over TLS is asked with what is made of certificate files there.
+    pub fn with_clients(mut self, clients: Arc<Clients>) -> Self {
+        self.runner = Runner::new(self.control.outside().clone(), clients);
+        self
     }
 
     /// Runs until `stop` says true, or its sender is gone.
@@ -70,8 +78,6 @@ impl Reconciler {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::control::command::{Command, Order};
     use crate::control::fixture::{a_spec, intent};

@@ -1,4 +1,6 @@
 //! An endpoint's socket.
+//!
+//! What is written to one with TLS may wait in it, sealed, until it is flushed: whoever writes flushes.
 
 use std::io;
 use std::pin::Pin;
@@ -8,10 +10,15 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+mod tls;
+
+pub(super) use tls::TlsSocket;
+
 /// An endpoint's socket.
 pub(super) enum UpstreamStream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Box<TlsSocket>),
 }
 
 impl UpstreamStream {
@@ -19,6 +26,9 @@ impl UpstreamStream {
     /// looked; with `probe` the kernel itself is asked, so that a close is seen before a request is sent into it.
     /// Bytes on an idle connection are as bad as its end: it cannot carry a request.
     pub fn poll_quiet(&mut self, cx: &mut Context<'_>, probe: bool) -> bool {
+        if let Self::Tls(socket) = self {
+            return socket.poll_quiet(cx, probe);
+        }
         (!probe || self.is_quiet_in_kernel()) && self.poll_fill(cx, &mut [0]).is_pending()
     }
 
@@ -28,8 +38,17 @@ impl UpstreamStream {
         let peeked = match self {
             Self::Tcp(stream) => SockRef::from(stream).peek(&mut byte),
             Self::Unix(stream) => SockRef::from(stream).peek(&mut byte),
+            Self::Tls(socket) => SockRef::from(socket.stream.get_ref().0).peek(&mut byte),
         };
         peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Whether new exchanges may use it: the certificates that it was made with are in use.
+    pub fn is_current(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => true,
+            Self::Tls(socket) => socket.is_current(),
+        }
     }
 
     /// Reads to the front of `buffer`; zero is the end.
@@ -54,6 +73,7 @@ impl AsyncWrite for UpstreamStream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(socket) => Pin::new(&mut socket.stream).poll_write(cx, bytes),
         }
     }
 
@@ -65,6 +85,7 @@ impl AsyncWrite for UpstreamStream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Tls(socket) => Pin::new(&mut socket.stream).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -76,6 +97,7 @@ impl AsyncWrite for UpstreamStream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(socket) => Pin::new(&mut socket.stream).poll_flush(cx),
         }
     }
 
@@ -83,6 +105,7 @@ impl AsyncWrite for UpstreamStream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(socket) => Pin::new(&mut socket.stream).poll_shutdown(cx),
         }
     }
 }
@@ -92,6 +115,7 @@ impl AsyncRead for UpstreamStream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tls(socket) => Pin::new(&mut socket.stream).poll_read(cx, buffer),
         }
     }
 }

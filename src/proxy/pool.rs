@@ -12,9 +12,11 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::upstream::{Connections, Http1, Upstream};
+use crate::routing::spec::EndpointAddress;
+use crate::tls::client::Failure;
 
 /// More idle connections than this to one endpoint are closed when returned.
 const IDLE_PER_ENDPOINT: usize = 256;
@@ -27,9 +29,28 @@ pub(super) struct Pool {
     idle: RefCell<Vec<Box<Http1>>>,
     pub http2: Rc<Connections>,
     in_use: Cell<usize>,
+    /// When the log was last told why there is no TLS.
+    told: Cell<Option<Instant>>,
 }
 
+/// The log is told once in so long, an endpoint and worker.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+
 impl Pool {
+    /// Why there is no TLS with the endpoint, for operators.
+    pub fn tell_of_tls(&self, endpoint: &EndpointAddress, why: &Failure) {
+        let now = Instant::now();
+        if self.was_told(now) {
+            return tracing::debug!(%endpoint, %why, "no TLS with an endpoint");
+        }
+        self.told.set(Some(now));
+        tracing::warn!(%endpoint, %why, "no TLS with an endpoint; said once a minute");
+    }
+
+    fn was_told(&self, now: Instant) -> bool {
+        self.told.get().is_some_and(|told| now.saturating_duration_since(told) < TELL_EVERY)
+    }
+
     pub fn in_use(&self) -> usize {
         self.in_use.get()
     }
@@ -64,6 +85,10 @@ impl Lease {
 
     pub fn upstream_ref(&self) -> &Upstream {
         self.upstream.as_ref().expect("held until given back, which consumes the lease")
+    }
+
+    pub fn pool(&self) -> &Pool {
+        &self.pool
     }
 
     /// Back to the pool, if it can carry another request. A stream carries one.
@@ -110,7 +135,8 @@ impl Pools {
             let mut idle = pool.idle.borrow_mut();
             idle.retain_mut(|upstream| !upstream.is_too_old(now) && upstream.is_quiet());
             pool.http2.sweep(now);
-            let is_empty = idle.is_empty() && pool.http2.is_empty();
+            // One that has nothing but the memory of what the log was told keeps that.
+            let is_empty = idle.is_empty() && pool.http2.is_empty() && !pool.was_told(now);
             !is_empty || pool.in_use() > 0 || Rc::strong_count(pool) > 1 || Rc::strong_count(&pool.http2) > 1
         });
     }

@@ -1,11 +1,13 @@
 //! A request on its way out: its head, then its body as it comes from the client, with the framing that the
 //! endpoint was told of.
 
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::Frame;
+use tokio::io::AsyncWrite;
 
 use super::body::RequestBody;
 use super::encode::{RequestFraming, RequestHead};
@@ -49,9 +51,7 @@ impl Sending {
     ) -> Poll<Result<(), SendError>> {
         while !self.ended && !self.refused {
             self.gather(cx, body)?;
-            if self.outgoing.is_empty() && !self.gathered {
-                return Poll::Pending;
-            }
+            let waits = self.outgoing.is_empty() && !self.gathered;
             while !self.outgoing.is_empty() {
                 let (first, second) = self.outgoing.parts();
                 match ready!(stream.poll_write_two(cx, first, second)) {
@@ -59,6 +59,11 @@ impl Sending {
                     Ok(count) => self.outgoing.advance(count),
                 }
                 self.begun = true;
+            }
+            // Also where nothing was written now: of what was, TLS may hold what the socket did not take.
+            ready!(Pin::new(&mut *stream).poll_flush(cx)).map_err(|_| SendError::Io)?;
+            if waits {
+                return Poll::Pending;
             }
             self.ended = self.gathered;
         }

@@ -1,31 +1,26 @@
 //! An exchange with an endpoint: on an HTTP/1.1 connection of its own, or on a stream of an HTTP/2 connection
 //! that this worker's exchanges share. Whoever uses it need not know which.
 
-use std::io;
-use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::Frame;
-use tokio::net::{TcpStream, UnixStream};
 
 use super::body::RequestBody;
 use super::decode::Malformed;
 use super::encode::RequestHead;
-use super::io::UpstreamStream;
-use crate::descriptors;
-use crate::routing::spec::EndpointAddress;
-use crate::telemetry::endpoints::EjectionReason;
+use crate::tls::client::Failure;
 
 mod connection;
 mod connections;
+mod dial;
 mod http1;
 mod http2;
 mod keepalive;
 
 pub(super) use connections::Connections;
+pub(super) use dial::{ConnectError, Dial};
 pub(super) use http1::{DIRECT_BYTES, DIRECT_FROM_BYTES, Http1, Scratch};
 pub(super) use http2::Http2;
 
@@ -51,6 +46,9 @@ pub(super) enum Broken {
     NotStarted,
     #[error("the connection ended before any byte of an answer")]
     Closed,
+    /// In TLS, and with a word that says why.
+    #[error("{0}")]
+    Refused(Failure),
     #[error("the endpoint reset the stream before its answer")]
     Reset,
     #[error("the connection ended within the answer")]
@@ -67,71 +65,6 @@ const TOO_MANY_INTERIM: Malformed = Malformed("it has too many interim answers")
 
 /// What came before the final head.
 pub(super) type OnInterim<'a> = &'a mut dyn FnMut(StatusCode, &HeaderMap);
-
-/// Shared by all who wait for one attempt.
-#[derive(Clone, Debug, thiserror::Error)]
-pub(super) enum ConnectError {
-    #[error("connect: {0}")]
-    Io(Rc<io::Error>),
-    #[error("the endpoint does not speak HTTP/2 without being asked: {0}")]
-    NotHttp2(Rc<h2::Error>),
-    #[error("connect timed out")]
-    TimedOut,
-    /// Nothing is known of the endpoint.
-    #[error("no file descriptor is left")]
-    NoDescriptor,
-}
-
-impl ConnectError {
-    /// What the endpoint did. `None`: it was us, who lacked a descriptor, a port or memory.
-    pub fn reason(&self) -> Option<EjectionReason> {
-        match self {
-            Self::NoDescriptor => None,
-            Self::Io(error) if is_ours(error) => None,
-            Self::Io(_) => Some(EjectionReason::ConnectFailed),
-            Self::NotHttp2(_) => Some(EjectionReason::BadResponse),
-            Self::TimedOut => Some(EjectionReason::ConnectTimeout),
-        }
-    }
-}
-
-fn is_ours(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let ours = [Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
-    ours.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
-}
-
-impl From<io::Error> for ConnectError {
-    fn from(error: io::Error) -> Self {
-        if descriptors::is_shortage(&error) { Self::NoDescriptor } else { Self::Io(Rc::new(error)) }
-    }
-}
-
-/// A new connection for HTTP/1.1.
-pub(super) async fn connect(
-    address: &EndpointAddress,
-    timeout: Duration,
-    pool_idle: Duration,
-) -> Result<Upstream, ConnectError> {
-    let stream = tokio::time::timeout(timeout, open(address)).await.map_err(|_| ConnectError::TimedOut)??;
-    Ok(Upstream::Http1(Box::new(Http1::new(stream, pool_idle))))
-}
-
-async fn open(address: &EndpointAddress) -> io::Result<UpstreamStream> {
-    match address {
-        EndpointAddress::Http { host, port } => {
-            let stream = TcpStream::connect((host.as_str(), *port)).await?;
-            descriptors::check(&stream)?;
-            stream.set_nodelay(true)?;
-            Ok(UpstreamStream::Tcp(stream))
-        }
-        EndpointAddress::Unix(path) => {
-            let stream = UnixStream::connect(path).await?;
-            descriptors::check(&stream)?;
-            Ok(UpstreamStream::Unix(stream))
-        }
-    }
-}
 
 impl Upstream {
     /// Makes a request ready to be sent. With `probe`, a reused connection asks the kernel first whether it lives.

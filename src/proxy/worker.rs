@@ -28,6 +28,7 @@ use crate::routing::table::{RoutingTable, SharedTable};
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::counters::{ErrorCode, ProxyCounters, add};
 use crate::telemetry::stats::VersionLabels;
+use crate::tls::client::Clients;
 
 /// What may change while the proxy runs; swapped whole, like the table.
 #[derive(Clone)]
@@ -70,6 +71,8 @@ pub struct Shared {
     pub counters: Arc<[ProxyCounters]>,
     pub pins: SharedPins,
     pub rates: SharedRates,
+    /// What TLS with endpoints takes.
+    pub clients: Arc<Clients>,
     /// Client connections of all workers.
     pub(super) open: AtomicUsize,
     addresses: Addresses,
@@ -88,11 +91,12 @@ impl Shared {
         counters: Arc<[ProxyCounters]>,
         pins: SharedPins,
         rates: SharedRates,
+        clients: Arc<Clients>,
     ) -> Arc<Self> {
         let options = Arc::new(ArcSwap::from_pointee(options));
         let (open, cut, leaving) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
         let (addresses, room) = (Addresses::default(), Notify::new());
-        Arc::new(Self { table, options, counters, pins, rates, open, addresses, room, leaving, cut })
+        Arc::new(Self { table, options, counters, pins, rates, clients, open, addresses, room, leaving, cut })
     }
 
     /// Takes new options; a higher connection limit lets waiting clients in.

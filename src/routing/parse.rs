@@ -211,8 +211,8 @@ impl EndpointAddress {
     /// a socket file, which has no name of its own.
     pub fn authority(&self) -> String {
         match self {
-            Self::Http { host, port } if host.contains(':') => format!("[{host}]:{port}"),
-            Self::Http { host, port } => format!("{host}:{port}"),
+            Self::Http { host, port } | Self::Https { host, port } if host.contains(':') => format!("[{host}]:{port}"),
+            Self::Http { host, port } | Self::Https { host, port } => format!("{host}:{port}"),
             Self::Unix(_) => "localhost".to_owned(),
         }
     }
@@ -222,10 +222,13 @@ impl fmt::Display for EndpointAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Http { .. } => write!(f, "http://{}", self.authority()),
+            Self::Https { .. } => write!(f, "https://{}", self.authority()),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }
+
+const A_URL: &str = "`http://host:port`, `https://host:port` or `unix:/path/of/socket`";
 
 impl FromStr for EndpointAddress {
     type Err = Misread;
@@ -235,16 +238,16 @@ impl FromStr for EndpointAddress {
         if let Some(path) = text.strip_prefix("unix:") {
             return unix_path(path).map(Self::Unix).map_err(wrong);
         }
-        let Some((scheme, rest)) = text.split_once("://") else {
-            return Err(wrong("`http://host:port` or `unix:/path/of/socket`"));
-        };
-        if scheme.eq_ignore_ascii_case("https") {
-            return Err(wrong("`http://` or `unix:`: TLS to endpoints is not available yet"));
+        let (scheme, rest) = text.split_once("://").ok_or_else(|| wrong(A_URL))?;
+        let is_https = scheme.eq_ignore_ascii_case("https");
+        if !is_https && !scheme.eq_ignore_ascii_case("http") {
+            return Err(wrong(A_URL));
         }
-        if !scheme.eq_ignore_ascii_case("http") {
-            return Err(wrong("`http://host:port` or `unix:/path/of/socket`"));
-        }
-        http_authority(rest.strip_suffix('/').unwrap_or(rest)).map_err(wrong)
+        let (host, port) = http_authority(rest.strip_suffix('/').unwrap_or(rest)).map_err(wrong)?;
+        Ok(match port {
+            port if is_https => Self::Https { host, port: port.unwrap_or(443) },
+            port => Self::Http { host, port: port.unwrap_or(80) },
+        })
     }
 }
 
@@ -267,7 +270,8 @@ fn unix_path(path: &str) -> Result<PathBuf, &'static str> {
     Ok(PathBuf::from(path))
 }
 
-fn http_authority(authority: &str) -> Result<EndpointAddress, &'static str> {
+/// The host, and the port where there is one.
+fn http_authority(authority: &str) -> Result<(String, Option<u16>), &'static str> {
     if authority.contains('@') {
         return Err("host and port without user and password");
     }
@@ -286,11 +290,11 @@ fn http_authority(authority: &str) -> Result<EndpointAddress, &'static str> {
         (host_name(host)?, port)
     };
     let port = match port.strip_prefix(':') {
-        Some(port) => endpoint_port(port)?,
-        None if port.is_empty() => 80,
+        Some(port) => Some(endpoint_port(port)?),
+        None if port.is_empty() => None,
         None => return Err("`:` and a port after the address"),
     };
-    Ok(EndpointAddress::Http { host, port })
+    Ok((host, port))
 }
 
 fn host_name(host: &str) -> Result<String, &'static str> {

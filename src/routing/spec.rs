@@ -10,6 +10,7 @@ use std::time::Duration;
 
 pub use super::conversation::{ConversationSpec, PinPolicy, ResponseId, TokenPlace};
 pub use super::endpoint::EjectionSpec;
+pub use super::endpoint_tls::{EndpointTls, PairFiles, Roots};
 use super::ids::{AgentId, EnvironmentId, SegmentId, VersionId, Weight};
 pub use super::resilience::Resilience;
 
@@ -154,6 +155,8 @@ pub enum EndpointAddress {
     /// `http://host:port`; the port is explicit here even where the author left out `:80`. The host is a
     /// name or an address as a resolver takes it: an IPv6 address stands here without its brackets.
     Http { host: String, port: u16 },
+    /// `https://host:port`: the same with TLS.
+    Https { host: String, port: u16 },
     /// `unix:/path`
     Unix(PathBuf),
 }
@@ -252,6 +255,8 @@ pub struct ExchangeSpec {
     pub max_request_body_bytes: u64,
     pub resilience: Resilience,
     pub ejection: EjectionSpec,
+    /// With those of its endpoints that are `https`.
+    pub tls: Arc<EndpointTls>,
 }
 
 impl Default for ExchangeSpec {
@@ -267,6 +272,7 @@ impl Default for ExchangeSpec {
             max_request_body_bytes: 64 << 20,
             resilience: Resilience::default(),
             ejection: EjectionSpec::default(),
+            tls: Arc::default(),
         }
     }
 }
@@ -275,7 +281,7 @@ impl Default for ExchangeSpec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     Http1,
-    /// In cleartext, without being asked for (prior knowledge).
+    /// In cleartext without being asked for (prior knowledge); with TLS by ALPN.
     Http2,
 }
 

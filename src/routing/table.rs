@@ -111,7 +111,8 @@ pub struct Version {
 
 pub struct Endpoint {
     pub address: EndpointAddress,
-    /// Stable name of the address for per-worker pools: the same address has the same id in every table.
+    /// Stable name of the address for per-worker pools: the same address, with the same TLS, has the same id in every
+    /// table.
     pub id: u64,
     /// What `Host` says under `HostPolicy::Endpoint`.
     pub authority: HeaderValue,

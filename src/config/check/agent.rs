@@ -15,6 +15,7 @@ use super::DEFAULT_ENVIRONMENT;
 use super::conversations;
 use super::deployment;
 use super::ejection;
+use super::endpoint_tls;
 use super::health;
 use super::rates;
 use super::resilience::resilience;
@@ -61,7 +62,11 @@ pub(super) fn check(
     let exchange = exchange(protocol, agent.host, agent.timeouts.unwrap_or_default(), agent.max_request_body, scope);
     let whole = exchange.response_timeout;
     let resilience = resilience(agent.retries, agent.circuit_breaker, agent.priority, whole, scope);
-    let exchange = ExchangeSpec { ejection, resilience, ..exchange };
+    let mut exchange = ExchangeSpec { ejection, resilience, ..exchange };
+    let has_tls = agent.tls.is_some();
+    if let Some(given) = agent.tls {
+        exchange.tls = Arc::new(endpoint_tls::check(given, "tls", scope));
+    }
     let spec = AgentSpec {
         id,
         environment: agent.environment.map_or_else(|| EnvironmentId::new(DEFAULT_ENVIRONMENT), |Text(e)| e),
@@ -77,6 +82,7 @@ pub(super) fn check(
         conversations: agent.conversations.map(|given| conversations::check(given, scope)),
         rate_limits: rates::of_agent(agent.rate_limits, scope),
     };
+    endpoint_tls::check_endpoints(&spec, has_tls, scope);
     let (deployment, health, checks) = (deployment.flatten(), health.into(), checks.into());
     let intent = AgentIntent { spec: Arc::new(spec), deployment, health, checks };
     Some(Checked { intent, share })

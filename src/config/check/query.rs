@@ -7,12 +7,14 @@ use http::HeaderValue;
 use super::super::file;
 use super::super::scalar::{Amount, Text};
 use super::agent::Checked;
+use super::endpoint_tls;
 use super::guard::Guard;
 use super::scope::Scope;
 use crate::control::prometheus::{
     DEFAULT_TIMEOUT, FAILURES, INTERVALS, NAMES, PrometheusServer, QueryGuard, QueryLimit,
 };
 use crate::control::template;
+use crate::routing::spec::EndpointAddress;
 
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -88,7 +90,12 @@ pub(super) fn server(given: file::Prometheus, scope: &mut Scope<'_, '_>) -> Prom
     });
     let range = Duration::from_millis(10)..=Duration::from_secs(120);
     let timeout = scope.duration("prometheus.timeout", given.timeout, DEFAULT_TIMEOUT, range);
-    PrometheusServer { address: url.address, prefix: url.prefix, authorization, timeout }
+    let is_https = matches!(url.address, EndpointAddress::Https { .. });
+    if given.tls.is_some() && !is_https && !scope.is_damaged("prometheus.url") {
+        scope.error("prometheus.tls", "the server is not asked over TLS; write https:// in `url`, or remove `tls`");
+    }
+    let tls = given.tls.map(|given| endpoint_tls::check(given, "prometheus.tls", scope)).unwrap_or_default();
+    PrometheusServer { address: url.address, prefix: url.prefix, authorization, timeout, tls: tls.into() }
 }
 
 /// A query that nobody is there to answer is a slip.

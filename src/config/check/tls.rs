@@ -38,7 +38,7 @@ pub(super) fn check(given: file::Tls, path: &str, scope: &mut Scope<'_, '_>) -> 
 }
 
 /// A secret is kept in a file, and a file is named by its path.
-fn check_path(Text(written): &Text<String>, path: &str, scope: &mut Scope<'_, '_>) {
+pub(super) fn check_path(Text(written): &Text<String>, path: &str, scope: &mut Scope<'_, '_>) {
     if written.is_empty() {
         scope.error(path, "is empty; expected the path of a PEM file");
     } else if written.contains("-----BEGIN") {

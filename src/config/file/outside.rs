@@ -56,10 +56,13 @@ pub(in crate::config) struct TcpCheck {}
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a map with `url`")]
 pub(in crate::config) struct Prometheus {
-    /// Where it is, such as `http://127.0.0.1:9090`; a path before `/api/v1` belongs to it.
+    /// Where it is, such as `http://127.0.0.1:9090` or `https://prometheus.internal`; a path before `/api/v1` belongs
+    /// to it.
     pub(in crate::config) url: Text<PrometheusUrl>,
     /// Bearer token to ask with; best as `${PROMETHEUS_TOKEN}`.
     pub(in crate::config) token: Option<Text<String>>,
+    /// How an `https` server proves who it is, and we to it. Default: by the system's authorities and its host.
+    pub(in crate::config) tls: Option<super::EndpointTls>,
     /// For a whole query. Default: 5s.
     pub(in crate::config) timeout: Option<Duration>,
 }

@@ -113,11 +113,11 @@ parsed!(
 parsed!(
     EndpointAddress,
     "Endpoint",
-    "an address such as http://127.0.0.1:7001 or unix:/run/agent.sock",
+    "an address such as http://127.0.0.1:7001, https://agent.internal or unix:/run/agent.sock",
     pattern(
-        "http://.+|unix:/.+",
+        "https?://.+|unix:/.+",
         "An address that serves a version.",
-        &["http://127.0.0.1:7001", "unix:/run/agent.sock"]
+        &["http://127.0.0.1:7001", "https://agent.internal", "unix:/run/agent.sock"]
     )
 );
 parsed!(
@@ -257,12 +257,12 @@ impl FromText for PrometheusUrl {
     const EXPECTED: &'static str = "a URL such as http://127.0.0.1:9090";
     fn from_text(text: &str) -> Result<Self, String> {
         let wrong = |why: &str| format!("`{}` {why}; expected {}", shown(text), Self::EXPECTED);
-        let Some(rest) = text.strip_prefix("http://") else {
-            let https = text.starts_with("https://");
-            return Err(wrong(if https { "needs TLS, which is not available yet" } else { "is no http:// URL" }));
+        let Some((scheme @ ("http" | "https"), rest)) = text.split_once("://") else {
+            return Err(wrong("is no http:// or https:// URL"));
         };
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        let address = format!("http://{authority}").parse::<EndpointAddress>().map_err(|error| error.to_string())?;
+        let address =
+            format!("{scheme}://{authority}").parse::<EndpointAddress>().map_err(|error| error.to_string())?;
         let prefix = path.trim_end_matches('/').to_owned();
         let is_path = prefix.is_empty() || prefix.parse::<http::uri::PathAndQuery>().is_ok_and(|p| p.query().is_none());
         if !is_path || prefix.contains('#') {
@@ -274,6 +274,10 @@ impl FromText for PrometheusUrl {
         Ok(Self { address, prefix })
     }
     fn schema() -> Schema {
-        pattern("http://.+", "The URL of a Prometheus server.", &["http://127.0.0.1:9090", "http://prometheus/prefix"])
+        pattern(
+            "https?://.+",
+            "The URL of a Prometheus server.",
+            &["http://127.0.0.1:9090", "https://prometheus/prefix"],
+        )
     }
 }

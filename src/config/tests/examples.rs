@@ -4,7 +4,7 @@ use super::*;
 use crate::routing::path::EncodedSlash;
 use crate::routing::rate::Pace;
 use crate::routing::resilience::Priority;
-use crate::routing::spec::{Protocol, TlsAttribute};
+use crate::routing::spec::{EndpointTls, Protocol, TlsAttribute};
 use crate::tls::server::{MinVersion, ServerSpec};
 
 fn example(name: &str) -> Config {
@@ -21,6 +21,7 @@ fn each_is_known_here() {
         "blue-green.yaml",
         "canary.yaml",
         "conversations.yaml",
+        "endpoints-tls.yaml",
         "endpoints.yaml",
         "gated.yaml",
         "grpc.yaml",
@@ -145,6 +146,14 @@ fn gated() {
         (QueryLimit::Above(0.05), 3, "tool calls that fail")
     );
     assert!(!query.query.contains('\n'));
+}
+
+#[test]
+fn endpoints_tls() {
+    let config = example("endpoints-tls.yaml");
+    let exchange = &config.agents[0].spec.exchange;
+    let tls = EndpointTls { server_name: Some("support-bot.internal".into()), ..EndpointTls::default() };
+    assert_eq!((exchange.protocol, &*exchange.tls), (Protocol::Http2, &tls));
 }
 
 #[test]

@@ -8,17 +8,18 @@ use hyper::body::Bytes;
 
 use super::command;
 use super::spec::{CheckKind, HealthCheck, HttpCheck};
-use crate::control::{client, template};
+use crate::control::client::{self, Peer};
+use crate::control::template;
 use crate::routing::spec::EndpointAddress;
 
 /// How much of a wrong answer's body is shown.
 const BODY_SHOWN: usize = 200;
 
 /// Asks the endpoint; the error says what was wrong. `names` are for the templates in a command.
-pub async fn once(check: &HealthCheck, endpoint: &EndpointAddress, names: &[(&str, &str)]) -> Result<(), String> {
+pub async fn once(check: &HealthCheck, endpoint: Peer<'_>, names: &[(&str, &str)]) -> Result<(), String> {
     match &check.kind {
         CheckKind::Http(http) => in_time(check.timeout, ask(http, endpoint)).await,
-        CheckKind::Tcp => in_time(check.timeout, knock(endpoint)).await,
+        CheckKind::Tcp => in_time(check.timeout, knock(endpoint.address)).await,
         CheckKind::Command(argv) => {
             let argv: Vec<String> = argv.iter().map(|part| template::fill(part, names)).collect();
             command::run(&argv, check.timeout).await
@@ -32,11 +33,11 @@ async fn in_time(timeout: Duration, work: impl Future<Output = Result<(), String
 }
 
 async fn knock(endpoint: &EndpointAddress) -> Result<(), String> {
-    client::connect(endpoint).await.map(drop).map_err(|error| format!("cannot connect: {error}"))
+    client::reach(endpoint).await.map(drop).map_err(|error| format!("cannot connect: {error}"))
 }
 
-async fn ask(http: &HttpCheck, endpoint: &EndpointAddress) -> Result<(), String> {
-    let host = http.host.clone().unwrap_or_else(|| endpoint.authority());
+async fn ask(http: &HttpCheck, endpoint: Peer<'_>) -> Result<(), String> {
+    let host = http.host.clone().unwrap_or_else(|| endpoint.address.authority());
     let mut request = Request::builder()
         .method(http.method.as_str())
         .uri(&http.path)

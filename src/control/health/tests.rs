@@ -9,6 +9,7 @@ use super::*;
 use crate::control::errands::Runner;
 use crate::control::fixture::an_agent;
 use crate::telemetry::outside::OutsideCounters;
+use crate::tls::client::Clients;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Longer than anything takes on a busy machine.
@@ -34,7 +35,8 @@ fn endpoint(address: SocketAddr) -> EndpointAddress {
 async fn once(check: &HealthCheck, endpoint: &EndpointAddress) -> Result<(), String> {
     let shown = endpoint.to_string();
     let names: Vec<_> = NAMES.into_iter().zip([&shown, "bot", "2.0.0", "1.0.0", "production"]).collect();
-    check::once(check, endpoint, &names).await
+    let (tls, clients) = (Arc::default(), Clients::default());
+    check::once(check, Peer { address: endpoint, tls: &tls, clients: &clients }, &names).await
 }
 
 /// Answers each connection, on a thread that ends with the test's process; gives what it was asked.
@@ -246,6 +248,7 @@ fn target(endpoints: Vec<EndpointAddress>) -> Target {
         version: VersionId::new("1.5.0"),
         stable: VersionId::new("1.4.2"),
         endpoints,
+        tls: Arc::default(),
     }
 }
 
@@ -253,7 +256,7 @@ fn target(endpoints: Vec<EndpointAddress>) -> Target {
 fn gate(endpoints: Vec<EndpointAddress>, checks: &[HealthCheck]) -> (Gate, Runner, Arc<OutsideCounters>) {
     let mut gate = Gate::new(target(endpoints), checks).expect("there are checks");
     let counters = Arc::new(OutsideCounters::default());
-    let mut runner = Runner::new(counters.clone());
+    let mut runner = Runner::new(counters.clone(), Arc::default());
     runner.run(gate.errands());
     (gate, runner, counters)
 }

@@ -11,8 +11,9 @@ use serde::de::IgnoredAny;
 
 use super::BODY_LIMIT;
 use super::spec::PrometheusServer;
-use crate::control::client::{self, Answer};
+use crate::control::client::{self, Answer, Peer};
 use crate::telemetry::outside::QueryResult;
+use crate::tls::client::Clients;
 
 /// Why a query gave no number.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -50,9 +51,10 @@ impl NoData {
     }
 }
 
-pub(super) async fn ask(server: &PrometheusServer, query: &str) -> Result<f64, NoData> {
+pub(super) async fn ask(server: &PrometheusServer, clients: &Clients, query: &str) -> Result<f64, NoData> {
     let request = request(server, query).map_err(|error| NoData::BadQuery(error.to_string()))?;
-    let exchange = client::send(&server.address, request, |_| BODY_LIMIT);
+    let peer = Peer { address: &server.address, tls: &server.tls, clients };
+    let exchange = client::send(peer, request, |_| BODY_LIMIT);
     match tokio::time::timeout(server.timeout, exchange).await {
         Err(_) => Err(NoData::TimedOut(server.timeout)),
         Ok(Err(error)) => Err(NoData::Unreachable(error.to_string())),

@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
 use serde::{Deserialize, Serialize};
 
 use crate::control::template;
-use crate::routing::spec::EndpointAddress;
+use crate::routing::spec::{EndpointAddress, EndpointTls};
 
 /// The names that may stand as `{{name}}` in a query.
 pub const NAMES: [&str; 5] = ["agent", "version", "stable", "environment", "interval"];
@@ -27,6 +28,8 @@ pub struct PrometheusServer {
     pub authorization: Option<HeaderValue>,
     /// For a whole query.
     pub timeout: Duration,
+    /// Where it is `https`.
+    pub tls: Arc<EndpointTls>,
 }
 
 /// A condition on what a query gives.

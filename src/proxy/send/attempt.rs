@@ -19,7 +19,7 @@ use crate::proxy::outcome::Record;
 use crate::proxy::pool::Lease;
 use crate::proxy::read::Host;
 use crate::proxy::tunnel;
-use crate::proxy::upstream::{self, ConnectError, Head, Http2, Upstream};
+use crate::proxy::upstream::{Broken, ConnectError, Dial, Head, Http2, Upstream};
 use crate::routing::spec::{HostPolicy, Protocol};
 use crate::routing::table::{Agent, Endpoint};
 use crate::telemetry::counters::{ErrorCode, add};
@@ -123,7 +123,12 @@ pub(super) async fn make(
     upstream.begin(&head, !body.is_empty(), request.parts.method == Method::HEAD, request.probe);
     let head = match until_head(request, record, &mut lease, retry, body).await {
         Ok(head) => head,
-        Err(unsent) => return Err(Failure::Unsent(unsent, link)),
+        Err(unsent) => {
+            if let Unsent::Broken(Broken::Refused(why)) = &unsent {
+                lease.pool().tell_of_tls(&endpoint.address, why);
+            }
+            return Err(Failure::Unsent(unsent, link));
+        }
     };
     balance::note(record, choice, Attempt::Answered(head.status));
     check_switch(&head, request.offer.as_ref(), lease.upstream_ref()).map_err(Failure::Refused)?;
@@ -140,6 +145,12 @@ async fn lease(
     let (conn, spec) = (request.conn, &request.agent.spec.exchange);
     let counters = conn.worker.counters();
     let pool = conn.worker.pools.of(endpoint.id);
+    let dial = Dial { address: &endpoint.address, spec, clients: &conn.worker.shared.clients };
+    let tell = |failure: &Failure| {
+        if let Failure::NoConnection(ConnectError::Tls(why)) = failure {
+            pool.tell_of_tls(&endpoint.address, why);
+        }
+    };
     if spec.protocol == Protocol::Http1
         && pooled_allowed
         && let Some(lease) = pool.take(conn.exchange_start())
@@ -148,13 +159,11 @@ async fn lease(
         return Ok(lease);
     }
     if spec.protocol == Protocol::Http2 {
-        let placing = pool.http2.place(&endpoint.address, spec, request.probe);
-        let place = request.connect(record, placing).await?;
+        let place = request.connect(record, pool.http2.place(dial, request.probe)).await.inspect_err(tell)?;
         add(if place.first { &counters.upstream_opened } else { &counters.upstream_reused });
         return Ok(Lease::new(pool, Upstream::Http2(Box::new(Http2::new(place)))));
     }
-    let connecting = upstream::connect(&endpoint.address, spec.connect_timeout, spec.pool_idle);
-    let upstream = request.connect(record, connecting).await?;
+    let upstream = request.connect(record, dial.http1()).await.inspect_err(tell)?;
     add(&counters.upstream_opened);
     Ok(Lease::new(pool, upstream))
 }

@@ -97,9 +97,13 @@ fn connect_fault(error: &ConnectError, conn: &ClientConn) -> Fault {
         ConnectError::TimedOut => {
             Fault::new(ErrorCode::ConnectTimeout, "the agent did not accept a connection in time")
         }
+        ConnectError::Tls(_) => Fault::new(ErrorCode::TlsFailed, NO_TLS),
         _ => Fault::new(ErrorCode::ConnectFailed, "the agent could not be reached"),
     }
 }
+
+/// Why is for operators.
+const NO_TLS: &str = "no TLS connection to the agent could be made; the log of Pointsman says why";
 
 /// There is no head, and no time left.
 pub(super) fn late(conn: &ClientConn) -> Fault {
@@ -117,6 +121,7 @@ impl Unsent {
             Self::Broken(Broken::Request) => None,
             Self::Expired | Self::Slow => Some(EjectionReason::ResponseTimeout),
             Self::Broken(Broken::Malformed(_)) => Some(EjectionReason::BadResponse),
+            Self::Broken(Broken::Refused(_)) => Some(EjectionReason::TlsFailed),
             Self::Broken(_) => Some(EjectionReason::Reset),
         }
     }
@@ -131,6 +136,7 @@ impl Unsent {
             (None, Self::Broken(Broken::Malformed(why))) => {
                 Fault::new(ErrorCode::BadResponse, format!("the agent's answer is not valid HTTP: {why}"))
             }
+            (None, Self::Broken(Broken::Refused(_))) => Fault::new(ErrorCode::TlsFailed, NO_TLS),
             (None, Self::Broken(Broken::CutShort)) => {
                 reset("the agent closed the connection within the head of its answer")
             }

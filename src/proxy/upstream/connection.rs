@@ -1,5 +1,5 @@
 //! One HTTP/2 connection to an endpoint, shared by exchanges of this worker (RFC 9113, in cleartext by prior
-//! knowledge). A task of the worker drives it; an exchange holds a [`Place`] on it. When the pool and all
+//! knowledge, in TLS by ALPN). A task of the worker drives it; an exchange holds a [`Place`] on it. When the pool and all
 //! exchanges have let go of it, it says GOAWAY and closes.
 //!
 //! Bounds, each way: [`MAX_STREAMS`] exchanges or what the endpoint allows if that is less; of what an endpoint
@@ -24,8 +24,8 @@ use tokio::sync::Notify;
 
 use super::super::decode::HEAD_BYTES;
 use super::super::io::UpstreamStream;
-use super::{ConnectError, keepalive};
-use crate::routing::spec::EndpointAddress;
+use super::{ConnectError, Dial, keepalive};
+use crate::tls::client::Failure;
 
 /// More exchanges than this take another connection.
 const MAX_STREAMS: usize = 100;
@@ -55,6 +55,22 @@ pub(super) struct Link {
     pub streams: Cell<usize>,
     /// Bytes have come since this was last asked.
     pub heard: Cell<bool>,
+    /// The endpoint's last word in TLS, if it will not have us; the HTTP/2 library passes none on.
+    refused: RefCell<Option<Failure>>,
+}
+
+impl Link {
+    /// That word; also one that is not read yet, where writing has failed first.
+    fn refusal(&self) -> Option<Failure> {
+        let unread = || {
+            let mut cx = Context::from_waker(Waker::noop());
+            match Pin::new(&mut *self.socket.borrow_mut()).poll_read(&mut cx, &mut ReadBuf::new(&mut [0])) {
+                Poll::Ready(Err(error)) => Failure::refusal(&error),
+                _ => None,
+            }
+        };
+        self.refused.take().or_else(unread)
+    }
 }
 
 /// The socket as the HTTP/2 library sees it.
@@ -63,8 +79,8 @@ pub(super) struct Wire(Rc<Link>);
 impl Connection {
     /// Connects, and waits until the endpoint has said how many streams it allows. `room` is told of each that
     /// comes free.
-    pub async fn open(address: &EndpointAddress, pool_idle: Duration, room: Rc<Notify>) -> Result<Self, ConnectError> {
-        Self::over(super::open(address).await?, pool_idle, room).await
+    pub async fn open(dial: Dial<'_>, room: Rc<Notify>) -> Result<Self, ConnectError> {
+        Self::over(dial.open().await?, dial.spec.pool_idle, room).await
     }
 
     pub(super) async fn over(
@@ -72,8 +88,12 @@ impl Connection {
         pool_idle: Duration,
         room: Rc<Notify>,
     ) -> Result<Self, ConnectError> {
-        let not_http2 = |error| ConnectError::NotHttp2(Rc::new(error));
-        let link = Rc::new(Link { socket: socket.into(), streams: Cell::new(0), heard: Cell::new(false) });
+        let (streams, heard, refused) = (Cell::new(0), Cell::new(false), RefCell::new(None));
+        let link = Rc::new(Link { socket: socket.into(), streams, heard, refused });
+        let not_http2 = |error| match link.refusal() {
+            Some(failure) => failure.into(),
+            None => ConnectError::NotHttp2(Rc::new(error)),
+        };
         let (sender, mut connection) = builder().handshake(Wire(link.clone())).await.map_err(not_http2)?;
         poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(not_http2(error))),
@@ -101,8 +121,12 @@ impl Connection {
         Some(Place { first: !self.used.replace(true), alone: streams == 0, connection: self.clone() })
     }
 
-    /// Whether it takes no more exchanges: it has ended, the endpoint has said GOAWAY, or the stream ids are used up.
+    /// Whether it takes no more exchanges: it has ended, the endpoint has said GOAWAY, the stream ids are used up, or
+    /// the certificates are others by now.
     pub fn is_spent(&self) -> bool {
+        if !self.link.socket.borrow().is_current() {
+            return true;
+        }
         let mut cx = Context::from_waker(Waker::noop());
         matches!(self.sender.borrow_mut().poll_ready(&mut cx), Poll::Ready(Err(_)))
     }
@@ -167,6 +191,9 @@ impl AsyncRead for Wire {
         let result = Pin::new(&mut *self.0.socket.borrow_mut()).poll_read(cx, buffer);
         if buffer.filled().len() > before {
             self.0.heard.set(true);
+        }
+        if let Poll::Ready(Err(error)) = &result {
+            self.0.refused.replace(Failure::refusal(error));
         }
         result
     }

@@ -9,11 +9,9 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use tokio::sync::{Notify, watch};
-use tokio::time::timeout;
 
-use super::ConnectError;
 use super::connection::{Connection, Place};
-use crate::routing::spec::{EndpointAddress, ExchangeSpec};
+use super::{ConnectError, Dial};
 
 const MAX_CONNECTIONS: usize = 256;
 
@@ -30,28 +28,23 @@ type Attempt = Option<Result<(), ConnectError>>;
 
 impl Connections {
     /// A place for an exchange. With `probe`, an idle connection is taken only when it has nothing to say.
-    pub async fn place(
-        self: &Rc<Self>,
-        address: &EndpointAddress,
-        spec: &ExchangeSpec,
-        probe: bool,
-    ) -> Result<Place, ConnectError> {
+    pub async fn place(self: &Rc<Self>, dial: Dial<'_>, probe: bool) -> Result<Place, ConnectError> {
         match self.take() {
             Some(place) if probe && place.has_unread() => {}
             Some(place) => return Ok(place),
-            None => return self.wait(address, spec).await,
+            None => return self.wait(dial).await,
         }
         // Once for the runtime to notice, and once for the connection's task to read it.
         tokio::task::yield_now().await;
         tokio::task::yield_now().await;
-        self.wait(address, spec).await
+        self.wait(dial).await
     }
 
     fn take(&self) -> Option<Place> {
         self.open.borrow().iter().find_map(Connection::place)
     }
 
-    async fn wait(self: &Rc<Self>, address: &EndpointAddress, spec: &ExchangeSpec) -> Result<Place, ConnectError> {
+    async fn wait(self: &Rc<Self>, dial: Dial<'_>) -> Result<Place, ConnectError> {
         let waiting = async {
             loop {
                 // Before the look, so that no place that comes free meanwhile is missed.
@@ -59,7 +52,7 @@ impl Connections {
                 if let Some(place) = self.take() {
                     return Ok(place);
                 }
-                let Some(mut attempt) = self.attempt(address, spec) else {
+                let Some(mut attempt) = self.attempt(dial) else {
                     room.await;
                     continue;
                 };
@@ -74,11 +67,11 @@ impl Connections {
                 }
             }
         };
-        timeout(spec.connect_timeout, waiting).await.unwrap_or(Err(ConnectError::TimedOut))
+        dial.in_time(waiting).await
     }
 
     /// The attempt that runs, or a new one. `None` at the bound.
-    fn attempt(self: &Rc<Self>, address: &EndpointAddress, spec: &ExchangeSpec) -> Option<watch::Receiver<Attempt>> {
+    fn attempt(self: &Rc<Self>, dial: Dial<'_>) -> Option<watch::Receiver<Attempt>> {
         let mut attempt = self.attempt.borrow_mut();
         if attempt.is_none() {
             self.open.borrow_mut().retain(|connection| !connection.is_spent());
@@ -87,12 +80,12 @@ impl Connections {
             }
             let (ended, running) = watch::channel(None);
             *attempt = Some(running);
-            let (this, address, patience, pool_idle) =
-                (self.clone(), address.clone(), spec.connect_timeout, spec.pool_idle);
+            let (this, address, spec, clients) =
+                (self.clone(), dial.address.clone(), dial.spec.clone(), dial.clients.clone());
             // A task of its own: he who asked for it may leave, and others wait for it.
             tokio::task::spawn_local(async move {
-                let opening = timeout(patience, Connection::open(&address, pool_idle, this.room.clone()));
-                let opened = opening.await.unwrap_or(Err(ConnectError::TimedOut));
+                let dial = Dial { address: &address, spec: &spec, clients: &clients };
+                let opened = dial.in_time(Connection::open(dial, this.room.clone())).await;
                 let opened = opened.map(|connection| this.open.borrow_mut().push(Rc::new(connection)));
                 this.attempt.take();
                 ended.send_replace(Some(opened));

@@ -26,6 +26,7 @@ use super::super::encode::RequestHead;
 use super::super::io::UpstreamStream;
 use super::super::sending::{SendError, Sending};
 use super::{Broken, Head, MAX_INTERIM, OnInterim, TOO_MANY_INTERIM};
+use crate::tls::client::Failure;
 
 /// What a worker reads into, one connection after the other.
 pub struct Scratch(RefCell<Box<[u8]>>);
@@ -126,7 +127,8 @@ impl Http1 {
             };
             let cut_short = if partial.is_empty() { Broken::Closed } else { Broken::CutShort };
             let received = match ready!(self.stream.poll_fill(cx, &mut scratch)) {
-                Ok(0) | Err(_) => return Poll::Ready(Err(cut_short)),
+                Ok(0) => return Poll::Ready(Err(cut_short)),
+                Err(error) => return Poll::Ready(Err(Failure::refusal(&error).map_or(cut_short, Broken::Refused))),
                 Ok(received) => &scratch[..received],
             };
             let mut tell = |head: &ResponseHead| {
@@ -271,7 +273,8 @@ impl Http1 {
         self.sending.rest();
         self.reused = true;
         self.idle_since = now;
-        self.keep_alive && self.has_ended() && self.sending.ended && self.input.is_empty()
+        let at_its_end = self.has_ended() && self.sending.ended && self.input.is_empty();
+        self.keep_alive && at_its_end && self.stream.is_current()
     }
 
     pub fn is_too_old(&self, now: Instant) -> bool {

@@ -13,7 +13,8 @@ use crate::routing::matcher;
 use crate::routing::parse::nearest;
 use crate::routing::segment::Segment;
 use crate::routing::spec::{
-    AgentSpec, Attribute, Audience, CanaryShare, DesiredAgent, EndpointAddress, Scheme, SplitSpec, VersionSpec,
+    AgentSpec, Attribute, Audience, CanaryShare, DesiredAgent, EndpointAddress, EndpointTls, Scheme, SplitSpec,
+    VersionSpec,
 };
 use crate::routing::split::{Arm, Split, check_sum};
 use crate::routing::table::{Agent, Endpoint, Rule, Version};
@@ -189,7 +190,8 @@ impl<'a> Draft<'a> {
             match HeaderValue::from_str(&address.authority()) {
                 Ok(authority) => {
                     let health = self.health(id, address);
-                    endpoints.push(Endpoint { address: address.clone(), id: stable_id(&shown), authority, health });
+                    let id = endpoint_id(address, &self.spec.exchange.tls);
+                    endpoints.push(Endpoint { address: address.clone(), id, authority, health });
                 }
                 Err(_) => self.reject(format!("versions.{id}.endpoints[{index}]"), format!("`{shown}` is no address")),
             }
@@ -344,7 +346,16 @@ fn unknown<'a>(kind: &str, name: &str, defined: impl Iterator<Item = &'a str> + 
     }
 }
 
-/// The same for the same address in every table and process.
+/// Connections are pooled by it: what was made for one agent with its certificate and its roots must not serve
+/// another agent that has others.
+fn endpoint_id(address: &EndpointAddress, tls: &EndpointTls) -> u64 {
+    match address {
+        EndpointAddress::Https { .. } => stable_id(&format!("{address} {tls:?}")),
+        _ => stable_id(&address.to_string()),
+    }
+}
+
+/// The same for the same name in every table and process.
 fn stable_id(address: &str) -> u64 {
     Sha1::digest(address).iter().take(8).fold(0, |id, byte| id << 8 | u64::from(*byte))
 }

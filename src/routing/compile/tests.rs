@@ -409,3 +409,21 @@ fn ranges_that_are_no_layout_are_passed_over() {
         assert_eq!(live(&restarted(agents(), &layouts)), live(&table(agents(), None)), "{ranges}");
     }
 }
+
+#[test]
+fn connections_are_shared_only_by_agents_that_prove_themselves_alike() {
+    let ids = |tls: EndpointTls, url: &str| {
+        let address: EndpointAddress = url.parse().expect("an address");
+        let desired = with(spec("bot"), |spec| {
+            spec.versions.insert(version("1.4.2"), VersionSpec { endpoints: vec![address] });
+            spec.exchange.tls = Arc::new(tls);
+        });
+        table(vec![desired], None).agents[0].versions[0].endpoints[0].id
+    };
+    let none = EndpointTls::default;
+    let other = EndpointTls { server_name: Some("other".into()), ..none() };
+    assert_eq!(ids(none(), "https://a:1"), ids(none(), "https://a:1"));
+    assert_ne!(ids(none(), "https://a:1"), ids(other.clone(), "https://a:1"));
+    assert_ne!(ids(none(), "https://a:1"), ids(none(), "http://a:1"));
+    assert_eq!(ids(none(), "http://a:1"), ids(other, "http://a:1"));
+}

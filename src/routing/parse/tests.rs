@@ -68,6 +68,8 @@ fn endpoint_addresses_are_made_explicit() {
         ("http://agent_1", "http://agent_1:80", "agent_1:80"),
         ("http://[::1]:8080", "http://[::1]:8080", "[::1]:8080"),
         ("http://[0:0::1]", "http://[::1]:80", "[::1]:80"),
+        ("https://agent.internal", "https://agent.internal:443", "agent.internal:443"),
+        ("HTTPS://[::1]:8443/", "https://[::1]:8443", "[::1]:8443"),
         ("unix:/run/agent.sock", "unix:/run/agent.sock", "localhost"),
     ];
     for (text, shown, authority) in table {
@@ -83,10 +85,10 @@ fn endpoint_addresses_are_made_explicit() {
 #[test]
 fn what_is_no_endpoint_is_refused_with_what_was_expected() {
     let table = [
-        ("", "`http://host:port` or `unix:"),
-        ("127.0.0.1:7001", "`http://host:port` or `unix:"),
-        ("ftp://a", "`http://host:port` or `unix:"),
-        ("https://a:443", "TLS to endpoints is not available yet"),
+        ("", "`https://host:port` or `unix:"),
+        ("127.0.0.1:7001", "`https://host:port` or `unix:"),
+        ("ftp://a", "`https://host:port` or `unix:"),
+        ("https://a/v1", "host and port only"),
         ("http://", "a host"),
         ("http://:80", "a host"),
         ("http:///x", "host and port only"),
