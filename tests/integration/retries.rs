@@ -63,7 +63,7 @@ fn a_listed_status_is_tried_elsewhere_where_the_method_may_be_repeated() {
 #[test]
 fn a_post_is_not_sent_twice_unless_its_client_says_that_it_may_be() {
     // Every other one fails, from the first on.
-    let (flaky, asked) = numbered(|number, _| if number % 2 == 0 { status(503) } else { ok("good") });
+    let (flaky, asked) = numbered(|number, _| if number.is_multiple_of(2) { status(503) } else { ok("good") });
     let app = app(&[&flaky], "");
     let mut client = app.client();
     assert_eq!((client.ask(&request("POST", "", "x")).status(), asked.get()), (503, 1));

@@ -1,5 +1,6 @@
 //! Answers of the API for people.
 
+mod breakers;
 pub mod conversations;
 mod endpoints;
 mod rates;
@@ -52,6 +53,11 @@ pub fn agent(agent: &Agent, style: Style) -> String {
     if !troubled.is_empty() {
         out.push('\n');
         out.push_str(&troubled);
+    }
+    let tripped = breakers::tripped(agent, style);
+    if !tripped.is_empty() {
+        out.push('\n');
+        out.push_str(&tripped);
     }
     let draining = conversations::draining(&agent.draining, style);
     if !draining.is_empty() {

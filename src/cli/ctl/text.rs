@@ -25,8 +25,8 @@ impl Colour {
     pub fn of(word: &str) -> Self {
         match word {
             "completed" | "pass" | "healthy" | "migration_completed" | "drained" => Self::Green,
-            "rolled_back" | "aborted" | "breach" | "unhealthy" | "ejected" => Self::Red,
-            "paused" | "waiting" | "kept" => Self::Yellow,
+            "rolled_back" | "aborted" | "breach" | "unhealthy" | "ejected" | "open" => Self::Red,
+            "paused" | "waiting" | "kept" | "half_open" => Self::Yellow,
             _ => Self::Plain,
         }
     }

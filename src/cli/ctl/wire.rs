@@ -68,6 +68,15 @@ pub struct Version {
     pub bucket_ranges: Vec<Buckets>,
     pub endpoints: Vec<String>,
     pub endpoint_states: Vec<Endpoint>,
+    pub circuit_breaker: Option<Breaker>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Breaker {
+    pub state: String,
+    pub opened: u64,
+    pub concurrent: u64,
 }
 
 /// One endpoint, as requests and its standing checks have found it.

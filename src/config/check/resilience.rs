@@ -88,15 +88,16 @@ fn budget(given: file::Budget, scope: &mut Scope<'_, '_>) -> Budget {
 fn breaker(given: file::CircuitBreaker, scope: &mut Scope<'_, '_>) -> BreakerSpec {
     let at = |key: &str| format!("circuit_breaker.{key}");
     let default = BreakerSpec::default();
-    let refuses = given.max_concurrent.is_some() || given.max_pending.is_some();
-    if !(refuses || given.consecutive_failures.is_some() || given.error_share.is_some())
-        && !scope.is_damaged("circuit_breaker")
-    {
+    let acts = [given.max_concurrent.is_some(), given.max_pending.is_some(), given.consecutive_failures.is_some()];
+    let node = scope.node().entry("circuit_breaker").map(|entry| &entry.value);
+    // Also one that was not understood.
+    let has_share = node.is_some_and(|node| node.entry("error_share").is_some());
+    if !acts.contains(&true) && !has_share && !scope.is_damaged("circuit_breaker") {
         let keys = "expected `consecutive_failures`, `error_share`, `max_concurrent` or `max_pending`";
         scope.error("circuit_breaker", format!("it would never refuse anything; {keys}"));
     }
     for (key, given) in [("window", given.window.is_some()), ("min_requests", given.min_requests.is_some())] {
-        if given && !scope.node().entry("circuit_breaker").is_some_and(|e| e.value.entry("error_share").is_some()) {
+        if given && !has_share {
             scope.error(&at(key), "says over what `error_share` is taken, and there is none");
         }
     }

@@ -65,7 +65,7 @@ fn a_call_that_finds_nobody_is_made_again_where_its_client_allows_it() {
     let counter = calls.clone();
     // Every other one, by an answer of trailers only.
     let endpoint = Endpoint2::start(move |mut call| {
-        let status = if counter.fetch_add(1, Ordering::SeqCst) % 2 == 0 { "14" } else { "0" };
+        let status = if counter.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) { "14" } else { "0" };
         async move {
             call.body().await;
             let head = response(&[("content-type", "application/grpc"), ("grpc-status", status)]);
