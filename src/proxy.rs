@@ -43,6 +43,7 @@ mod read;
 mod send;
 mod sending;
 mod serve;
+mod share;
 mod streamed;
 pub mod tap;
 mod trust;
