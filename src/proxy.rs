@@ -49,6 +49,7 @@ mod send;
 mod sending;
 mod serve;
 pub mod shed;
+mod share;
 mod streamed;
 pub mod tap;
 mod trust;

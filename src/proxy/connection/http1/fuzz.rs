@@ -116,7 +116,8 @@ async fn hyper_s(input: &[u8]) -> Vec<Seen> {
         }
     });
     let (mut client, server) = tokio::io::duplex(64 << 10);
-    let serve = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(server), service);
+    let serve =
+        hyper::server::conn::http1::Builder::new().half_close(true).serve_connection(TokioIo::new(server), service);
     let ask = async {
         let _ = client.write_all(input).await;
         let _ = client.shutdown().await;
