@@ -1,11 +1,11 @@
 //! When endpoints go, for how long, and when they come back.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use http::HeaderValue;
 
 use super::*;
+use crate::routing::ids::Weight;
 use crate::routing::spec::EndpointAddress;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -217,21 +217,33 @@ fn a_probe_of_which_no_word_comes_is_followed_by_another() {
     assert!(health.take_probe(&version.rule, tick(20)));
 }
 
+#[test]
+fn a_late_word_of_a_probe_is_one_failure_where_another_probe_was_good() {
+    let version = three();
+    version.eject(0, 0);
+    let health = &version.all[0].health;
+    assert!(health.take_probe(&version.rule, tick(10)) && health.take_probe(&version.rule, tick(20)));
+    assert!(health.succeeded(Sent::Probe, || tick(20)));
+    assert_eq!(version.fail(0, Sent::Probe, 21), None);
+    assert_eq!(version.states(21), "sss");
+}
+
 /// Of many threads that fail all endpoints at once, none gets more out than may be.
 #[test]
 fn the_floor_holds_under_concurrency() {
     let version = Version::new(10, EjectionSpec { consecutive_failures: Some(1), ..EjectionSpec::default() });
+    let fail_all = |worker, round| {
+        for index in 0..10 {
+            version.fail((index + worker * 3) % 10, Sent::Plain, round);
+        }
+    };
     for round in 0..200 {
-        std::thread::scope(|scope| {
-            for worker in 0..4 {
-                let version = &version;
-                scope
-                    .spawn(move || (0..10).for_each(|i| drop(version.fail((i + worker * 3) % 10, Sent::Plain, round))));
-            }
-        });
-        let out = version.all.iter().filter(|endpoint| endpoint.health.out.load(Ordering::SeqCst) != 0).count();
+        std::thread::scope(|scope| (0..4).for_each(|worker| drop(scope.spawn(move || fail_all(worker, round)))));
+        let out = version.all.iter().filter(|endpoint| !endpoint.health.is_in_service()).count();
         assert!((1..=5).contains(&out), "{out} are out");
-        version.all.iter().for_each(|endpoint| drop(endpoint.health.succeeded(Sent::Anyway, || tick(round))));
+        for endpoint in &version.all {
+            endpoint.health.succeeded(Sent::Anyway, || tick(round));
+        }
     }
 }
 
