@@ -1,7 +1,8 @@
 //! Which of a version's endpoints are fit to be sent requests, as far as requests and checks have shown.
 //! Pure: times and randomness are handed in.
 //!
-//! - So many failures in a row eject an endpoint. The time that it is out doubles with each ejection in a row, up to a
+//! - So many failures in a row eject an endpoint: so many attempts without the head of a good answer, or so many
+//!   answers that broke off, counted apart, for a long answer says late how it ends. The time that it is out doubles with each ejection in a row, up to a
 //!   limit, and is a little random, so that what failed together does not come back together.
 //! - When that time is over, one request goes there as a probe. It brings the endpoint back, or ejects it again.
 //! - What is back and stays good lives its past down: one ejection for each `base_time`.
@@ -48,8 +49,10 @@ impl Tick {
 pub struct EndpointHealth {
     /// 0: in service. Else [`CHECK`], the [`Tick`] until which it is ejected, or both.
     out: AtomicU64,
-    /// In a row.
+    /// Attempts in a row without a good head.
     failures: AtomicU32,
+    /// Answers in a row that broke off.
+    broken: AtomicU32,
     /// In a row.
     ejections: AtomicU32,
     /// When it last came back from an ejection.
@@ -133,10 +136,17 @@ impl EndpointHealth {
         due && self.out.compare_exchange(until, now.after(spec.base_time).0, Relaxed, Relaxed).is_ok()
     }
 
-    /// An answer that is no failure. Whether that brings the endpoint back.
-    pub fn succeeded(&self, sent: Sent, now: impl FnOnce() -> Tick) -> bool {
+    /// The head of an answer that is no failure.
+    pub fn answered(&self) {
         if self.failures.load(Relaxed) != 0 {
             self.failures.store(0, Relaxed);
+        }
+    }
+
+    /// Its end. Whether that brings the endpoint back.
+    pub fn completed(&self, sent: Sent, now: impl FnOnce() -> Tick) -> bool {
+        if self.broken.load(Relaxed) != 0 {
+            self.broken.store(0, Relaxed);
         }
         sent != Sent::Plain && self.come_back(now)
     }
@@ -161,13 +171,14 @@ impl EndpointHealth {
     fn ejected(&self, time: Duration, before: u32, reason: EjectionReason) -> Ejected {
         let in_a_row = before.saturating_add(1);
         self.failures.store(0, Relaxed);
+        self.broken.store(0, Relaxed);
         self.reason.store(reason as u8, Relaxed);
         self.ejections.store(in_a_row, Relaxed);
         Ejected { time, in_a_row }
     }
 
     pub fn view(&self, spec: &EjectionSpec, now: Tick) -> EndpointView {
-        let (out, failures) = (self.out.load(Relaxed), self.failures.load(Relaxed));
+        let (out, failures) = (self.out.load(Relaxed), self.failures.load(Relaxed).max(self.broken.load(Relaxed)));
         let is_bad =
             self.fails_checks.load(Relaxed) || spec.consecutive_failures.is_some_and(|limit| failures >= limit);
         let state = match out {
@@ -225,7 +236,8 @@ impl<'a> Endpoints<'a> {
             }
             // Also a late word of a probe, where another one has brought the endpoint back.
             Sent::Plain | Sent::Probe => {
-                let is_last_straw = health.failures.fetch_add(1, Relaxed).saturating_add(1) >= limit;
+                let failures = if reason.is_of_the_body() { &health.broken } else { &health.failures };
+                let is_last_straw = failures.fetch_add(1, Relaxed).saturating_add(1) >= limit;
                 if is_last_straw { self.eject(health, reason, now, random) } else { None }
             }
         }
