@@ -115,6 +115,6 @@ fn where_all_are_out_all_are_used() {
     assert!(choices.iter().all(|choice| choice.sent == Sent::Anyway));
     assert_eq!(rig.indexes(&[], 0), [0, 1]);
     let health = &rig.all[0].health;
-    assert!(health.succeeded(Sent::Anyway, || Tick::at(rig.start)), "one good answer is enough");
+    assert!(health.completed(Sent::Anyway, || Tick::at(rig.start)), "one good answer is enough");
     assert_eq!(rig.indexes(&[], 0), [0]);
 }

@@ -408,3 +408,25 @@ fn ranges_that_are_no_layout_are_passed_over() {
         assert_eq!(live(&restarted(agents(), &layouts)), live(&table(agents(), None)), "{ranges}");
     }
 }
+
+#[test]
+fn what_is_known_of_an_endpoint_goes_on_by_version_and_address() {
+    let before = table(vec![with(spec("bot"), |_| {})], None);
+    let after = table(
+        vec![with(spec("bot"), |spec| {
+            spec.bucketing.salt = "other".into();
+            spec.versions.remove(&version("1.5.0"));
+            let endpoints = &mut spec.versions.get_mut(&version("1.6.0")).expect("is there").endpoints;
+            endpoints.insert(0, "http://127.0.0.1:7002".parse().expect("an address"));
+        })],
+        Some(&before),
+    );
+    let health = |table: &RoutingTable, version: usize, endpoint: usize| {
+        let endpoints = &table.agents[0].versions[version].endpoints;
+        Arc::as_ptr(&endpoints[endpoint].health)
+    };
+    assert_eq!(health(&after, 0, 0), health(&before, 0, 0), "the same version and address");
+    assert_eq!(health(&after, 1, 1), health(&before, 2, 0), "wherever it stands");
+    assert_ne!(health(&after, 0, 0), health(&after, 1, 1), "another version");
+    assert_ne!(health(&after, 1, 0), health(&after, 1, 1), "another address");
+}
