@@ -160,6 +160,37 @@ fn an_endpoint_whose_answers_break_off_is_routed_around() {
     is_routed_around("torn", &torn.url(), "truncated");
 }
 
+/// Once it is ejected, a bad one of three costs no idempotent request its answer, however often it is probed.
+fn costs_nothing(what: &str, bad: &str) {
+    let good = [Endpoint::saying("a"), Endpoint::saying("b")];
+    let ejection = "    ejection: { consecutive_failures: 2, base_time: 100ms, max_time: 100ms }\n";
+    let settings = format!("    timeouts: {{ connect: 1s }}\n    retries: {{ per_try_timeout: 2s }}\n{ejection}");
+    let app = App::with_agents(&agent(&[good[0].url(), bad.to_owned(), good[1].url()], &settings));
+    eventually(&format!("the {what} endpoint is ejected"), || {
+        send(&app, 8);
+        in_state(&app, "ejected") == 1.0
+    });
+    eventually(&format!("the {what} endpoint is probed"), || {
+        assert_eq!(send(&app, 8), 8, "{what}");
+        app.metric("pointsman_endpoint_ejections_total") >= 3.0
+    });
+}
+
+#[test]
+fn after_the_first_ejection_probes_that_fail_are_seen_by_no_client() {
+    costs_nothing("stopped", &format!("http://{}", unused_address()));
+    for (what, answer) in [
+        ("resetting", ""),
+        ("noisy", "SSH-2.0-OpenSSH_9.2\r\n\r\n"),
+        ("overloaded", "HTTP/1.1 503 X\r\ncontent-length: 0\r\n\r\n"),
+    ] {
+        let bad = Switched::failing(answer);
+        costs_nothing(what, &bad.url());
+    }
+    let silent = Endpoint::start(|mut wire| while wire.message().is_some() {});
+    costs_nothing("silent", &silent.url());
+}
+
 #[test]
 fn no_more_than_max_ejected_are_out_and_the_others_are_kept() {
     let dead = [0, 1].map(|_| format!("http://{}", unused_address()));

@@ -37,7 +37,7 @@ impl Version {
 
     /// As many plain failures as it takes.
     fn eject(&self, index: usize, at: u64) -> Option<Ejected> {
-        (0..5).filter_map(|_| self.fail(index, Sent::Plain, at)).last()
+        (0..5).fold(None, |ejected, _| self.fail(index, Sent::Plain, at).or(ejected))
     }
 
     /// Its state at each endpoint, as a letter.
