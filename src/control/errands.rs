@@ -1,4 +1,4 @@
-//! The work that deployments have done beside the reconciler: health checks and queries.
+//! The work that is done beside the reconciler: health checks, of deployments and standing ones, and queries.
 //!
 //! State changes under a lock, and perhaps before there is a runtime, so there it is only noted what wants to
 //! run ([`Errands`]). The reconciler fetches that and runs it on its own runtime ([`Runner`]). An errand ends at

@@ -2,7 +2,7 @@
 //! flight, among those in service.
 //!
 //! What is in service all workers know together (`routing::endpoint`). To choose between two that are costs a load
-//! each for that; a good answer costs one more.
+//! each for that; a good answer costs two more.
 
 use std::time::Instant;
 
@@ -12,6 +12,7 @@ use super::outcome::Record;
 use super::worker::Worker;
 use crate::routing::endpoint::{Endpoints, Sent, Tick};
 use crate::telemetry::endpoints::EjectionReason;
+use crate::telemetry::stats::Outcome;
 
 mod report;
 #[cfg(test)]
@@ -86,22 +87,46 @@ fn pick(
 }
 
 /// Notes how an attempt ended: once for each that says something of its endpoint. What the client broke, a stale pooled
-/// connection and a refused stream do not.
+/// connection and a refused stream do not. How the answer ends is noted when the record is dropped.
 pub(super) fn note(record: &Record, choice: Choice, attempt: Attempt) {
     let endpoints = record.agent().endpoints(record.decision.version);
-    let now = || Tick::at(Instant::now());
     let reason = match attempt {
         Attempt::Answered(status) if !endpoints.rule.is_failure(status.as_u16()) => {
-            if endpoints.health(choice.index).succeeded(choice.sent, now) {
-                report::returned(record, choice.index);
+            endpoints.health(choice.index).answered();
+            record.served_by.set(Some(choice));
+            if status == StatusCode::SWITCHING_PROTOCOLS {
+                // What follows is no answer, and may last for days.
+                settle(record, Outcome::Success);
             }
             return;
         }
         Attempt::Answered(_) => EjectionReason::Status,
         Attempt::Failed(reason) => reason,
     };
-    let random = record.conn().worker.random();
-    if let Some(ejected) = endpoints.failed(choice.index, choice.sent, reason, now(), random) {
+    failed(record, choice, reason);
+}
+
+/// Notes how the answer that [`note`] was told of has ended, if there is one.
+pub(super) fn settle(record: &Record, outcome: Outcome) {
+    let Some(choice) = record.served_by.take() else { return };
+    match outcome {
+        Outcome::Truncated => failed(record, choice, EjectionReason::Truncated),
+        Outcome::BadResponse => failed(record, choice, EjectionReason::BadResponse),
+        Outcome::IdleTimeout | Outcome::Stalled => failed(record, choice, EjectionReason::Stalled),
+        // Also what the client broke off was good so far.
+        _ => {
+            let health = record.version().endpoints[choice.index].health.as_ref();
+            if health.completed(choice.sent, || Tick::at(Instant::now())) {
+                report::returned(record, choice.index);
+            }
+        }
+    }
+}
+
+fn failed(record: &Record, choice: Choice, reason: EjectionReason) {
+    let endpoints = record.agent().endpoints(record.decision.version);
+    let (now, random) = (Tick::at(Instant::now()), record.conn().worker.random());
+    if let Some(ejected) = endpoints.failed(choice.index, choice.sent, reason, now, random) {
         record.version().stats.ejections.add(reason);
         report::ejected(record, choice.index, reason, ejected);
     }

@@ -1,5 +1,6 @@
 //! One exchange's record: counted and logged exactly once, when it is dropped, however it ends.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,6 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
 use http_body::Frame;
 
+use super::balance::{self, Choice};
 use super::circuit;
 use super::connection::ClientConn;
 use super::conversation::{self, Turn};
@@ -86,6 +88,8 @@ pub(super) struct Record {
     pub retries: u32,
     /// Within the version's circuit breaker, where the agent has one.
     pub place: Option<circuit::Place>,
+    /// Whose answer it is, until its end is noted there.
+    pub served_by: Cell<Option<Choice>>,
     /// The answer, where it is tapped.
     pub streamed: Option<Box<Streamed>>,
     /// What only the access log wants; `None` when it is off.
@@ -112,6 +116,7 @@ impl Record {
             bytes_out: 0,
             retries: 0,
             place: None,
+            served_by: Cell::new(None),
             streamed: None,
             log: None,
             turn: None,
@@ -291,6 +296,7 @@ impl Drop for Record {
         // Where the version sent no head, the status in the log is ours and says nothing of its class.
         let class = self.first_byte.map_or(StatusClass::None, |_| StatusClass::of(self.status));
         let exchange = self.exchange(class, latency);
+        balance::settle(self, self.outcome);
         self.version().stats.ended(self.worker(), &exchange);
         if let Some(place) = self.place.take() {
             place.leave(self.agent(), self.version(), self.outcome, end);

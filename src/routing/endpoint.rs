@@ -1,7 +1,8 @@
 //! Which of a version's endpoints are fit to be sent requests, as far as requests and checks have shown.
 //! Pure: times and randomness are handed in.
 //!
-//! - So many failures in a row eject an endpoint. The time that it is out doubles with each ejection in a row, up to a
+//! - So many failures in a row eject an endpoint: so many attempts without the head of a good answer, or so many
+//!   answers that broke off, counted apart, for a long answer says late how it ends. The time that it is out doubles with each ejection in a row, up to a
 //!   limit, and is a little random, so that what failed together does not come back together.
 //! - When that time is over, one request goes there as a probe. It brings the endpoint back, or ejects it again.
 //! - What is back and stays good lives its past down: one ejection for each `base_time`.
@@ -17,57 +18,14 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
 use std::time::{Duration, Instant};
 
-use super::ids::Weight;
 use super::table::Endpoint;
 use crate::telemetry::endpoints::EjectionReason;
 
+mod rule;
 #[cfg(test)]
 mod tests;
 
-/// When endpoints are ejected, and for how long.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EjectionSpec {
-    /// `None`: no request ejects an endpoint; checks still do.
-    pub consecutive_failures: Option<u32>,
-    /// Statuses that are failures of the endpoint.
-    pub statuses: Vec<u16>,
-    /// How long the first ejection in a row lasts at most, and how long a good endpoint takes to live one down.
-    pub base_time: Duration,
-    pub max_time: Duration,
-    /// The share of a version's endpoints that may be out at a time; at least one may, and never all.
-    pub max_ejected: Weight,
-}
-
-impl Default for EjectionSpec {
-    fn default() -> Self {
-        Self {
-            consecutive_failures: Some(5),
-            statuses: vec![502, 503, 504],
-            base_time: Duration::from_secs(10),
-            max_time: Duration::from_secs(300),
-            max_ejected: Weight::new(50_000).unwrap_or(Weight::FULL),
-        }
-    }
-}
-
-impl EjectionSpec {
-    pub fn is_failure(&self, status: u16) -> bool {
-        status >= 400 && self.statuses.contains(&status)
-    }
-
-    /// How many of so many endpoints may be out.
-    fn most_out(&self, endpoints: usize) -> usize {
-        let share = endpoints as u64 * u64::from(self.max_ejected.get()) / u64::from(Weight::FULL.get());
-        (share as usize).max(1).min(endpoints.saturating_sub(1))
-    }
-
-    /// After so many ejections in a row: between four fifths of the doubled time and all of it.
-    fn time(&self, in_a_row: u32, random: u64) -> Duration {
-        let doubled = self.base_time.saturating_mul(1_u32.checked_shl(in_a_row).unwrap_or(u32::MAX));
-        let most = doubled.min(self.max_time);
-        most - most / 5 * (random % 1_024) as u32 / 1_024
-    }
-}
+pub use rule::EjectionSpec;
 
 /// Milliseconds of a clock that never goes back and begins when it is first read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,8 +49,10 @@ impl Tick {
 pub struct EndpointHealth {
     /// 0: in service. Else [`CHECK`], the [`Tick`] until which it is ejected, or both.
     out: AtomicU64,
-    /// In a row.
+    /// Attempts in a row without a good head.
     failures: AtomicU32,
+    /// Answers in a row that broke off.
+    broken: AtomicU32,
     /// In a row.
     ejections: AtomicU32,
     /// When it last came back from an ejection.
@@ -176,10 +136,17 @@ impl EndpointHealth {
         due && self.out.compare_exchange(until, now.after(spec.base_time).0, Relaxed, Relaxed).is_ok()
     }
 
-    /// An answer that is no failure. Whether that brings the endpoint back.
-    pub fn succeeded(&self, sent: Sent, now: impl FnOnce() -> Tick) -> bool {
+    /// The head of an answer that is no failure.
+    pub fn answered(&self) {
         if self.failures.load(Relaxed) != 0 {
             self.failures.store(0, Relaxed);
+        }
+    }
+
+    /// Its end. Whether that brings the endpoint back.
+    pub fn completed(&self, sent: Sent, now: impl FnOnce() -> Tick) -> bool {
+        if self.broken.load(Relaxed) != 0 {
+            self.broken.store(0, Relaxed);
         }
         sent != Sent::Plain && self.come_back(now)
     }
@@ -204,13 +171,14 @@ impl EndpointHealth {
     fn ejected(&self, time: Duration, before: u32, reason: EjectionReason) -> Ejected {
         let in_a_row = before.saturating_add(1);
         self.failures.store(0, Relaxed);
+        self.broken.store(0, Relaxed);
         self.reason.store(reason as u8, Relaxed);
         self.ejections.store(in_a_row, Relaxed);
         Ejected { time, in_a_row }
     }
 
     pub fn view(&self, spec: &EjectionSpec, now: Tick) -> EndpointView {
-        let (out, failures) = (self.out.load(Relaxed), self.failures.load(Relaxed));
+        let (out, failures) = (self.out.load(Relaxed), self.failures.load(Relaxed).max(self.broken.load(Relaxed)));
         let is_bad =
             self.fails_checks.load(Relaxed) || spec.consecutive_failures.is_some_and(|limit| failures >= limit);
         let state = match out {
@@ -259,15 +227,17 @@ impl<'a> Endpoints<'a> {
         };
         match sent {
             Sent::Anyway => None,
-            Sent::Probe => {
+            Sent::Probe if health.out.load(SeqCst) & !CHECK != 0 => {
                 let before = health.ejections.load(Relaxed);
                 let time = rule.time(before, random);
                 let again = |out| Some(out & CHECK | now.after(time).0);
                 let _ = health.out.fetch_update(SeqCst, SeqCst, again);
                 Some(health.ejected(time, before, reason))
             }
-            Sent::Plain => {
-                let is_last_straw = health.failures.fetch_add(1, Relaxed).saturating_add(1) >= limit;
+            // Also a late word of a probe, where another one has brought the endpoint back.
+            Sent::Plain | Sent::Probe => {
+                let failures = if reason.is_of_the_body() { &health.broken } else { &health.failures };
+                let is_last_straw = failures.fetch_add(1, Relaxed).saturating_add(1) >= limit;
                 if is_last_straw { self.eject(health, reason, now, random) } else { None }
             }
         }

@@ -17,12 +17,16 @@ pub enum EjectionReason {
     ResponseTimeout,
     /// A status that counts as a failure.
     Status,
+    /// The answer broke off before its end.
+    Truncated,
+    /// The answer stood still for too long.
+    Stalled,
     /// A standing check failed.
     Check,
 }
 
 impl EjectionReason {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::ConnectFailed,
         Self::ConnectTimeout,
         Self::TlsFailed,
@@ -30,8 +34,15 @@ impl EjectionReason {
         Self::BadResponse,
         Self::ResponseTimeout,
         Self::Status,
+        Self::Truncated,
+        Self::Stalled,
         Self::Check,
     ];
+
+    /// Whether it came after the head of an answer.
+    pub fn is_of_the_body(self) -> bool {
+        matches!(self, Self::Truncated | Self::Stalled)
+    }
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -42,6 +53,8 @@ impl EjectionReason {
             Self::BadResponse => "bad_response",
             Self::ResponseTimeout => "response_timeout",
             Self::Status => "status",
+            Self::Truncated => "truncated",
+            Self::Stalled => "stalled",
             Self::Check => "check",
         }
     }

@@ -11,7 +11,7 @@
 //! had streams or told tokens, at most 88 more: six ends, two histograms of 22, two of 17, two counters of tokens,
 //! the cost and the answers without a price.
 //! Gauges of weights, deployments, guards, conversations and circuit breakers, and what is told of endpoints (at most
-//! four states and eight reasons a version), are cut off at the same number, in label order.
+//! four states and ten reasons a version), are cut off at the same number, in label order.
 
 mod bound;
 mod conversations;

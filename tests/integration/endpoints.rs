@@ -31,10 +31,14 @@ fn shown(app: &App, endpoint: &str) -> Value {
     states.into_iter().find(|state| state["endpoint"] == endpoint).unwrap_or_else(|| panic!("{agent}"))
 }
 
-/// Sends side by side, each over a connection of its own; how many were answered with 200.
+/// Sends side by side, each over a connection of its own; how many were answered with a whole 200.
 fn send(app: &App, number: usize) -> usize {
     let proxy = app.proxy;
-    let ask = move |user| Wire::connect(proxy).get("/", &format!("user-{user}")).status() == 200;
+    let ask = move |user| {
+        let mut client = Wire::connect(proxy);
+        client.write(format!("GET / HTTP/1.1\r\nhost: a\r\nx-user-id: user-{user}\r\n\r\n")).unwrap();
+        client.message().is_some_and(|answer| answer.status() == 200)
+    };
     let asking: Vec<_> = (0..number).map(|user| std::thread::spawn(move || ask(user))).collect();
     asking.into_iter().map(|asked| usize::from(asked.join().unwrap())).sum()
 }
@@ -144,6 +148,47 @@ fn an_endpoint_that_sends_garbage_is_routed_around() {
 fn an_endpoint_that_answers_503_is_routed_around() {
     let overloaded = Endpoint::answering(|_| status(503));
     is_routed_around("overloaded", &overloaded.url(), "status");
+}
+
+#[test]
+fn an_endpoint_whose_answers_break_off_is_routed_around() {
+    let torn = Endpoint::start(|mut wire| {
+        if wire.message().is_some() {
+            let _ = wire.write("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf of it");
+        }
+    });
+    is_routed_around("torn", &torn.url(), "truncated");
+}
+
+/// Once it is ejected, a bad one of three costs no idempotent request its answer, however often it is probed.
+fn costs_nothing(what: &str, bad: &str) {
+    let good = [Endpoint::saying("a"), Endpoint::saying("b")];
+    let ejection = "    ejection: { consecutive_failures: 2, base_time: 100ms, max_time: 100ms }\n";
+    let settings = format!("    timeouts: {{ connect: 1s }}\n    retries: {{ per_try_timeout: 2s }}\n{ejection}");
+    let app = App::with_agents(&agent(&[good[0].url(), bad.to_owned(), good[1].url()], &settings));
+    eventually(&format!("the {what} endpoint is ejected"), || {
+        send(&app, 8);
+        in_state(&app, "ejected") == 1.0
+    });
+    eventually(&format!("the {what} endpoint is probed"), || {
+        assert_eq!(send(&app, 8), 8, "{what}");
+        app.metric("pointsman_endpoint_ejections_total") >= 3.0
+    });
+}
+
+#[test]
+fn after_the_first_ejection_probes_that_fail_are_seen_by_no_client() {
+    costs_nothing("stopped", &format!("http://{}", unused_address()));
+    for (what, answer) in [
+        ("resetting", ""),
+        ("noisy", "SSH-2.0-OpenSSH_9.2\r\n\r\n"),
+        ("overloaded", "HTTP/1.1 503 X\r\ncontent-length: 0\r\n\r\n"),
+    ] {
+        let bad = Switched::failing(answer);
+        costs_nothing(what, &bad.url());
+    }
+    let silent = Endpoint::start(|mut wire| while wire.message().is_some() {});
+    costs_nothing("silent", &silent.url());
 }
 
 #[test]
@@ -325,6 +370,22 @@ mod checks {
             send(&app, 8);
             other.served() > before
         });
+    }
+
+    #[test]
+    fn only_versions_that_new_requests_may_get_are_asked() {
+        let [serving, waiting] = [true, true].map(Checked::new);
+        let versions = format!(
+            "  bot:\n    versions:\n      1.0.0: {{ endpoints: ['{}'] }}\n      2.0.0: {{ endpoints: ['{}'] }}\n    stable: 1.0.0\n",
+            serving.endpoint.url(),
+            waiting.endpoint.url()
+        );
+        let app = App::with_agents(&format!("{versions}{CHECK}"));
+        eventually("checks go on", || app.metric("pointsman_health_checks_total{result=\"success\"}") >= 3.0);
+        assert_eq!((serving.endpoint.connections() > 0, waiting.endpoint.connections()), (true, 0));
+        let app = App::with_agents(&format!("{versions}    split: {{ 1.0.0: 99%, 2.0.0: 1% }}\n{CHECK}"));
+        eventually("both are asked", || waiting.endpoint.connections() > 0);
+        drop(app);
     }
 
     #[test]

@@ -30,7 +30,8 @@ pub(in crate::config) enum Off {
 #[serde(deny_unknown_fields, expecting = "a map with `consecutive_failures`")]
 pub(in crate::config) struct Rule {
     /// So many failures in a row eject it: no connection, a connection that is reset before the answer, an answer that
-    /// is no HTTP or does not come in time, a status of `statuses`. Default: 5.
+    /// is no HTTP or does not come in time, a status of `statuses`. Counted apart: answers that break off or stall.
+    /// Default: 5.
     #[schemars(range(min = 1, max = 1000))]
     pub(in crate::config) consecutive_failures: Option<Whole>,
     /// The statuses that are failures; none: no status is. Default: 502, 503, 504.

@@ -100,6 +100,7 @@ fn targets(agent: &Agent) -> Vec<Target> {
         version: version.id.clone(),
         stable: agent.spec.stable.clone(),
         endpoints: version.endpoints.iter().map(|endpoint| endpoint.address.clone()).collect(),
+        tls: agent.spec.exchange.tls.clone(),
     };
     serving.map(|(_, version)| target(version)).collect()
 }

@@ -15,6 +15,7 @@ use crate::proxy::body::RequestBody;
 use crate::proxy::connection::ClientConn;
 use crate::proxy::encode::RequestHead;
 use crate::proxy::error::Fault;
+use crate::proxy::grpc;
 use crate::proxy::outcome::Record;
 use crate::proxy::pool::Lease;
 use crate::proxy::read::Host;
@@ -130,7 +131,10 @@ pub(super) async fn make(
             return Err(Failure::Unsent(unsent, link));
         }
     };
-    balance::note(record, choice, Attempt::Answered(head.status));
+    // A call that its endpoint refuses is answered with 200.
+    let refused = record.call.is_some() && grpc::is_unavailable(&head.headers);
+    let status = if refused { StatusCode::SERVICE_UNAVAILABLE } else { head.status };
+    balance::note(record, choice, Attempt::Answered(status));
     check_switch(&head, request.offer.as_ref(), lease.upstream_ref()).map_err(Failure::Refused)?;
     Ok((head, lease))
 }

@@ -29,7 +29,7 @@ use crate::routing::spec::ExchangeSpec;
 use crate::routing::table::Agent;
 use crate::telemetry::counters::add;
 use crate::telemetry::endpoints::EjectionReason;
-use crate::telemetry::stats::RetryResult;
+use crate::telemetry::stats::{Outcome, RetryResult};
 
 /// How many endpoints are tried before a request is given up because none takes a connection.
 const MAX_CONNECTS: usize = 3;
@@ -195,9 +195,11 @@ impl<'a> Retry<'a> {
                 };
                 granted.then(|| self.again(choice, None, record))
             }
-            Failure::Answered(head, _) => {
-                self.permit(record, body).then(|| self.again(choice, retry_after(&head.headers), record))
-            }
+            Failure::Answered(head, _) => self.permit(record, body).then(|| {
+                // Nobody will see how that answer ends.
+                balance::settle(record, Outcome::Success);
+                self.again(choice, retry_after(&head.headers), record)
+            }),
         }
     }
 

@@ -427,3 +427,25 @@ fn connections_are_shared_only_by_agents_that_prove_themselves_alike() {
     assert_ne!(ids(none(), "https://a:1"), ids(none(), "http://a:1"));
     assert_eq!(ids(none(), "http://a:1"), ids(other, "http://a:1"));
 }
+
+#[test]
+fn what_is_known_of_an_endpoint_goes_on_by_version_and_address() {
+    let before = table(vec![with(spec("bot"), |_| {})], None);
+    let after = table(
+        vec![with(spec("bot"), |spec| {
+            spec.bucketing.salt = "other".into();
+            spec.versions.remove(&version("1.5.0"));
+            let endpoints = &mut spec.versions.get_mut(&version("1.6.0")).expect("is there").endpoints;
+            endpoints.insert(0, "http://127.0.0.1:7002".parse().expect("an address"));
+        })],
+        Some(&before),
+    );
+    let health = |table: &RoutingTable, version: usize, endpoint: usize| {
+        let endpoints = &table.agents[0].versions[version].endpoints;
+        Arc::as_ptr(&endpoints[endpoint].health)
+    };
+    assert_eq!(health(&after, 0, 0), health(&before, 0, 0), "the same version and address");
+    assert_eq!(health(&after, 1, 1), health(&before, 2, 0), "wherever it stands");
+    assert_ne!(health(&after, 0, 0), health(&after, 1, 1), "another version");
+    assert_ne!(health(&after, 1, 0), health(&after, 1, 1), "another address");
+}

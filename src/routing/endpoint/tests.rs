@@ -1,11 +1,11 @@
 //! When endpoints go, for how long, and when they come back.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use http::HeaderValue;
 
 use super::*;
+use crate::routing::ids::Weight;
 use crate::routing::spec::EndpointAddress;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -37,7 +37,7 @@ impl Version {
 
     /// As many plain failures as it takes.
     fn eject(&self, index: usize, at: u64) -> Option<Ejected> {
-        (0..5).filter_map(|_| self.fail(index, Sent::Plain, at)).last()
+        (0..5).fold(None, |ejected, _| self.fail(index, Sent::Plain, at).or(ejected))
     }
 
     /// Its state at each endpoint, as a letter.
@@ -57,6 +57,12 @@ fn tick(seconds: u64) -> Tick {
     Tick(1 + seconds * 1_000)
 }
 
+/// A good answer, head and end.
+fn succeed(health: &EndpointHealth, sent: Sent, now: impl FnOnce() -> Tick) -> bool {
+    health.answered();
+    health.completed(sent, now)
+}
+
 fn three() -> Version {
     Version::new(3, EjectionSpec::default())
 }
@@ -71,7 +77,7 @@ fn the_fifth_failure_in_a_row_ejects_and_a_good_answer_begins_the_count_anew() {
     for _ in 0..4 {
         assert_eq!(version.fail(0, Sent::Plain, 0), None);
     }
-    assert!(!version.all[0].health.succeeded(Sent::Plain, || tick(0)));
+    assert!(!succeed(&version.all[0].health, Sent::Plain, || tick(0)));
     for _ in 0..4 {
         assert_eq!(version.fail(0, Sent::Plain, 0), None);
     }
@@ -80,10 +86,29 @@ fn the_fifth_failure_in_a_row_ejects_and_a_good_answer_begins_the_count_anew() {
     assert_eq!(version.states(0), "ess");
     // What was in flight there when it went says nothing new.
     assert_eq!(version.eject(0, 1), None);
-    assert!(!version.all[0].health.succeeded(Sent::Plain, || tick(1)));
+    assert!(!succeed(&version.all[0].health, Sent::Plain, || tick(1)));
     assert_eq!(version.states(9), "ess");
     let view = version.all[0].health.view(&version.rule, tick(4));
     assert_eq!((view.ejected_for, view.reason, view.ejections_in_a_row), (Some(6 * SECOND), Some(FAULT), 1));
+}
+
+#[test]
+fn answers_that_break_off_eject_too_and_a_good_head_says_nothing_of_them() {
+    let version = three();
+    let breaks = |at| version.endpoints().failed(0, Sent::Plain, EjectionReason::Truncated, tick(at), 0);
+    for _ in 0..4 {
+        version.all[0].health.answered();
+        assert_eq!(breaks(0), None);
+    }
+    assert!(!succeed(&version.all[0].health, Sent::Plain, || tick(0)), "a whole answer does");
+    for _ in 0..4 {
+        version.all[0].health.answered();
+        assert_eq!(breaks(0), None);
+        // Nor does a long answer that ends well now say anything of attempts.
+        assert_eq!(version.fail(0, Sent::Plain, 0), None);
+    }
+    version.all[0].health.answered();
+    assert_eq!(breaks(0), for_seconds(10, 1));
 }
 
 #[test]
@@ -112,7 +137,7 @@ fn what_stays_good_lives_its_ejections_down() {
         version.fail(0, Sent::Probe, 30);
         let health = &version.all[0].health;
         assert!(health.take_probe(&version.rule, tick(100)));
-        assert!(health.succeeded(Sent::Probe, || tick(100)), "a good probe brings it back");
+        assert!(succeed(health, Sent::Probe, || tick(100)), "a good probe brings it back");
         assert_eq!(version.states(100), "sss");
         assert_eq!(version.eject(0, 100 + good), for_seconds(seconds, in_a_row), "{good} s good");
     }
@@ -156,13 +181,13 @@ fn a_bad_endpoint_is_kept_while_too_many_are_out_and_goes_when_one_comes_back() 
     assert!(version.eject(0, 0).is_some());
     assert_eq!(version.eject(1, 0), None);
     assert_eq!(version.states(0), "eks");
-    assert!(version.all[0].health.succeeded(Sent::Anyway, || tick(1)));
+    assert!(succeed(&version.all[0].health, Sent::Anyway, || tick(1)));
     assert_eq!(version.fail(1, Sent::Plain, 1), for_seconds(10, 1));
     assert_eq!(version.states(1), "ses");
     let alone = Version::new(1, EjectionSpec::default());
     assert_eq!(alone.eject(0, 0), None);
     assert_eq!(alone.states(0), "k");
-    assert!(!alone.all[0].health.succeeded(Sent::Plain, || tick(1)));
+    assert!(!succeed(&alone.all[0].health, Sent::Plain, || tick(1)));
     assert_eq!(alone.states(1), "s");
 }
 
@@ -173,7 +198,7 @@ fn a_check_takes_out_and_brings_back_and_requests_do_not_undo_its_word() {
     assert!(endpoints.checked(0, false));
     assert!(!endpoints.checked(0, false), "it is out already");
     assert_eq!(version.states(0), "uss");
-    assert!(!version.all[0].health.succeeded(Sent::Anyway, || tick(0)));
+    assert!(!succeed(&version.all[0].health, Sent::Anyway, || tick(0)));
     assert!(!version.all[0].health.take_probe(&version.rule, tick(1_000)));
     // The same floor for both.
     assert!(!endpoints.checked(1, false));
@@ -217,21 +242,33 @@ fn a_probe_of_which_no_word_comes_is_followed_by_another() {
     assert!(health.take_probe(&version.rule, tick(20)));
 }
 
+#[test]
+fn a_late_word_of_a_probe_is_one_failure_where_another_probe_was_good() {
+    let version = three();
+    version.eject(0, 0);
+    let health = &version.all[0].health;
+    assert!(health.take_probe(&version.rule, tick(10)) && health.take_probe(&version.rule, tick(20)));
+    assert!(succeed(health, Sent::Probe, || tick(20)));
+    assert_eq!(version.fail(0, Sent::Probe, 21), None);
+    assert_eq!(version.states(21), "sss");
+}
+
 /// Of many threads that fail all endpoints at once, none gets more out than may be.
 #[test]
 fn the_floor_holds_under_concurrency() {
     let version = Version::new(10, EjectionSpec { consecutive_failures: Some(1), ..EjectionSpec::default() });
+    let fail_all = |worker: usize, round| {
+        for index in 0..10 {
+            version.fail((index + worker * 3) % 10, Sent::Plain, round);
+        }
+    };
     for round in 0..200 {
-        std::thread::scope(|scope| {
-            for worker in 0..4 {
-                let version = &version;
-                scope
-                    .spawn(move || (0..10).for_each(|i| drop(version.fail((i + worker * 3) % 10, Sent::Plain, round))));
-            }
-        });
-        let out = version.all.iter().filter(|endpoint| endpoint.health.out.load(Ordering::SeqCst) != 0).count();
+        std::thread::scope(|scope| (0..4).for_each(|worker| drop(scope.spawn(move || fail_all(worker, round)))));
+        let out = version.all.iter().filter(|endpoint| !endpoint.health.is_in_service()).count();
         assert!((1..=5).contains(&out), "{out} are out");
-        version.all.iter().for_each(|endpoint| drop(endpoint.health.succeeded(Sent::Anyway, || tick(round))));
+        for endpoint in &version.all {
+            succeed(&endpoint.health, Sent::Anyway, || tick(round));
+        }
     }
 }
 
