@@ -74,3 +74,49 @@ fn the_authorities_of_clients_must_be_some() {
     std::fs::write(at.join("ca.pem"), "").unwrap();
     assert!(refused().contains("ca.pem: has no certificate"), "{}", refused());
 }
+
+/// Both ends of a connection, the handshake done.
+fn met(server: &Server, client: rustls::ClientConfig) -> ServerConnection {
+    let name = rustls_pki_types::ServerName::try_from("a.example").unwrap();
+    let mut client = rustls::ClientConnection::new(Arc::new(client), name).unwrap();
+    let mut server = ServerConnection::new(server.config.clone()).unwrap();
+    while client.is_handshaking() || server.is_handshaking() {
+        let mut wire = Vec::new();
+        client.write_tls(&mut wire).unwrap();
+        server.read_tls(&mut &wire[..]).unwrap();
+        server.process_new_packets().unwrap();
+        wire.clear();
+        server.write_tls(&mut wire).unwrap();
+        client.read_tls(&mut &wire[..]).unwrap();
+        client.process_new_packets().unwrap();
+    }
+    server
+}
+
+#[test]
+fn a_client_is_known_as_long_as_its_certificate_is_good() {
+    let (ca, directory) = (Authority::new("root"), tempfile::tempdir().unwrap());
+    let at = directory.path();
+    std::fs::write(at.join("ca.pem"), ca.pem()).unwrap();
+    ca.issue(&["a.example"]).write(at, "a");
+    ca.issue(&["URI:spiffe://a/b", "client.example"]).write(at, "me");
+    let mut spec = spec(at, &["a"], Some("ca"));
+    spec.client_auth.as_mut().unwrap().required = false;
+    let server = served(&spec, None).unwrap();
+    let mut files = Files::default();
+    let roots = roots::read(&mut files, &at.join("ca.pem")).unwrap();
+    let client = || {
+        let versions = rustls::ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[&TLS13]);
+        versions.unwrap().with_root_certificates(roots.clone())
+    };
+    let now = SystemTime::now();
+    assert!(holder(&met(&server, client().with_no_client_auth()), now).unwrap().is_none());
+
+    let me = Pair::read(&mut files, &PairSpec { cert: at.join("me.pem"), key: at.join("me.key") }).unwrap();
+    let shown = Arc::new(rustls::sign::SingleCertAndKey::from(me.key));
+    let session = met(&server, client().with_client_cert_resolver(shown));
+    let known = holder(&session, now).unwrap().expect("it has shown one");
+    assert_eq!(known.san(), Some("spiffe://a/b"));
+    let late = holder(&session, me.certificate.not_after).err().expect("it is over");
+    assert_eq!(late, "the client's certificate has expired");
+}
