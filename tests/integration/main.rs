@@ -18,5 +18,6 @@ mod rollback;
 mod store;
 mod streams;
 mod tls;
+mod tls_upstream;
 mod tunnel;
 mod upstream_http2;
