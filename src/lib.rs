@@ -16,7 +16,7 @@
 //! | [`descriptors`] | whether there are file descriptors for more connections | nothing |
 //! | [`random`] | a small generator, not for secrets | nothing |
 //! | [`ready`] | whether this instance should get traffic | nothing |
-//! | [`tls`] | certificate files, and what is made of them | `stamp`, `telemetry` (the figures' types), facts of `routing` |
+//! | [`tls`] | certificate files, and what is made of them | `stamp`, `telemetry`, facts of `routing` |
 //! | [`stamp`] | whether a file is another than before | nothing |
 //! | [`takeover`] | what two processes say when one takes the other's place | nothing |
 //! | [`systemd`] | a service manager's sockets, and what it is told | nothing |

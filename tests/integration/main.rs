@@ -26,5 +26,6 @@ mod store;
 mod streams;
 mod strict;
 mod tls;
+mod tls_upstream;
 mod tunnel;
 mod upstream_http2;

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use h2::SendStream;
 use h2::client::{Builder, ResponseFuture, SendRequest};
 use http::Request;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
 use super::super::decode::HEAD_BYTES;
@@ -60,16 +60,16 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// That word; also one that is not read yet, where writing has failed first.
-    fn refusal(&self) -> Option<Failure> {
-        let unread = || {
-            let mut cx = Context::from_waker(Waker::noop());
-            match Pin::new(&mut *self.socket.borrow_mut()).poll_read(&mut cx, &mut ReadBuf::new(&mut [0])) {
-                Poll::Ready(Err(error)) => Failure::refusal(&error),
-                _ => None,
-            }
-        };
-        self.refused.take().or_else(unread)
+    /// Why it cannot be used. A broken connection may hold a last word that is not read yet, where writing has failed
+    /// first.
+    async fn why(self: &Rc<Self>, error: h2::Error) -> ConnectError {
+        if error.is_io() && self.refused.borrow().is_none() {
+            let _ = Wire(self.clone()).read_u8().await;
+        }
+        match self.refused.take() {
+            Some(failure) => failure.into(),
+            None => ConnectError::NotHttp2(Rc::new(error)),
+        }
     }
 }
 
@@ -90,18 +90,20 @@ impl Connection {
     ) -> Result<Self, ConnectError> {
         let (streams, heard, refused) = (Cell::new(0), Cell::new(false), RefCell::new(None));
         let link = Rc::new(Link { socket: socket.into(), streams, heard, refused });
-        let not_http2 = |error| match link.refusal() {
-            Some(failure) => failure.into(),
-            None => ConnectError::NotHttp2(Rc::new(error)),
+        let (sender, mut connection) = match builder().handshake(Wire(link.clone())).await {
+            Ok(opened) => opened,
+            Err(error) => return Err(link.why(error).await),
         };
-        let (sender, mut connection) = builder().handshake(Wire(link.clone())).await.map_err(not_http2)?;
-        poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
-            Poll::Ready(Err(error)) => Poll::Ready(Err(not_http2(error))),
-            Poll::Ready(Ok(())) => Poll::Ready(Err(io::Error::from(io::ErrorKind::ConnectionReset).into())),
-            Poll::Pending if sender.current_max_send_streams() > 0 => Poll::Ready(Ok(())),
-            Poll::Pending => Poll::Pending,
-        })
-        .await?;
+        let ended = poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
+            Poll::Pending if sender.current_max_send_streams() == 0 => Poll::Pending,
+            Poll::Pending => Poll::Ready(None),
+            Poll::Ready(ended) => Poll::Ready(Some(ended)),
+        });
+        match ended.await {
+            None => {}
+            Some(Ok(())) => return Err(io::Error::from(io::ErrorKind::ConnectionReset).into()),
+            Some(Err(error)) => return Err(link.why(error).await),
+        }
         tokio::task::spawn_local(keepalive::drive(connection, link.clone()));
         let (used, idle_since) = (Cell::new(false), Cell::new(Instant::now()));
         Ok(Self { sender: RefCell::new(sender), link, used, idle_since, pool_idle, room })
@@ -192,8 +194,11 @@ impl AsyncRead for Wire {
         if buffer.filled().len() > before {
             self.0.heard.set(true);
         }
-        if let Poll::Ready(Err(error)) = &result {
-            self.0.refused.replace(Failure::refusal(error));
+        // Kept, for the connection may be read again, and then it is only broken.
+        if let Poll::Ready(Err(error)) = &result
+            && let Some(failure) = Failure::refusal(error)
+        {
+            self.0.refused.replace(Some(failure));
         }
         result
     }
