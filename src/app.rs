@@ -131,7 +131,7 @@ pub fn start_with(
 ) -> anyhow::Result<Running> {
     descriptors::raise();
     let registry = Arc::new(StatsRegistry::new(config.workers));
-    let options = proxy_options(&config, access_log(config.access_log.as_ref())?);
+    let options = proxy_options(&config, config.workers, access_log(config.access_log.as_ref())?);
     let certificates = Cells::default();
     let (listeners, bound) = Listeners::bind(&config.listeners, &mut sockets, &certificates)?;
     let admin_tls = tls_of("admin.tls", config.admin.tls.as_ref(), &[HTTP1], &certificates)?;
@@ -347,7 +347,8 @@ fn rates() -> anyhow::Result<SharedRates> {
     Ok(Rates::new(secret, Instant::now()))
 }
 
-fn proxy_options(config: &Config, access_log: Option<AccessLog>) -> ProxyOptions {
+/// `workers`: those that run, whatever a changed file says.
+fn proxy_options(config: &Config, workers: usize, access_log: Option<AccessLog>) -> ProxyOptions {
     let limits = &config.limits;
     let at_most = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     ProxyOptions {
@@ -366,7 +367,7 @@ fn proxy_options(config: &Config, access_log: Option<AccessLog>) -> ProxyOptions
         http2_floods: Floods { resets: at_most(limits.stream_resets), control: at_most(limits.control_frames) },
         trusted_proxies: config.trusted_proxies.clone(),
         paths: config.paths,
-        shedding: shedding(&config.load_shedding, config.workers),
+        shedding: shedding(&config.load_shedding, workers),
         access_log,
         keys: Arc::new(config.keys()),
     }

@@ -79,6 +79,12 @@ pub fn is_shortage(error: &io::Error) -> bool {
     matches!(code, Some(Errno::MFILE | Errno::NFILE))
 }
 
+/// Whether it is for want of something that is ours: descriptors, ports or memory.
+pub fn is_ours(error: &io::Error) -> bool {
+    let code = error.raw_os_error().map(Errno::from_raw_os_error);
+    is_shortage(error) || matches!(code, Some(Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -160,7 +160,11 @@ impl Reloader {
         let (listeners, sockets) = self.next_listeners(&config.listeners)?;
         let access_log = self.next_access_log(&config)?;
         super::prepare_clients(&self.shared.clients, &config)?;
-        let applied = self.control.apply(config.intent()).await.map_err(super::all_rejections)?;
+        let applied = self.control.apply(config.intent()).await.map_err(super::all_rejections);
+        if applied.is_err() {
+            self.shared.clients.keep(self.origin.config.endpoint_tls().map(|(_, tls)| tls));
+        }
+        let applied = applied?;
 
         // From here on nothing can fail.
         if let Some(log) = &access_log {
@@ -168,7 +172,7 @@ impl Reloader {
         }
         self.shared.clients.keep(config.endpoint_tls().map(|(_, tls)| tls));
         self.shared.pins.set_max(config.pins.max);
-        self.shared.set_options(super::proxy_options(&config, access_log));
+        self.shared.set_options(super::proxy_options(&config, self.shared.counters.len(), access_log));
         self.switch_listeners(listeners, sockets).await;
         warn_of_what_needs_a_restart(&self.origin.config, &config);
         self.origin.config = config;

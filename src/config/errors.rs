@@ -110,9 +110,14 @@ impl Report {
 
     /// From now on errors say `${NAME}` in the place of this value: it may be a secret, also where it is none.
     pub(super) fn conceal(&mut self, name: String, value: String) {
-        let value = Zeroizing::new(value);
-        if value.len() >= CONCEALED_BYTES_MIN {
-            self.concealed.push((name, value));
+        // Also as errors show it: without control characters, and without the space around it.
+        let shown = Zeroizing::new(value.replace(char::is_control, " "));
+        let bare = Zeroizing::new(shown.trim().to_owned());
+        for value in [Zeroizing::new(value), shown, bare] {
+            let is_new = self.concealed.last().is_none_or(|(_, last)| *last != value);
+            if value.len() >= CONCEALED_BYTES_MIN && is_new {
+                self.concealed.push((name.clone(), value));
+            }
         }
     }
 

@@ -16,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::descriptors;
 use crate::routing::spec::{EndpointAddress, EndpointTls, Protocol};
 use crate::tls::client::{Clients, Failure};
 
@@ -52,11 +53,18 @@ pub struct Peer<'a> {
 
 /// A connection, without TLS.
 pub async fn reach(address: &EndpointAddress) -> io::Result<Box<dyn Socket>> {
+    // As connections of requests do, these leave the last of the reserve to the admin side.
     Ok(match address {
         EndpointAddress::Http { host, port } | EndpointAddress::Https { host, port } => {
-            Box::new(TcpStream::connect((host.as_str(), *port)).await?)
+            let socket = TcpStream::connect((host.as_str(), *port)).await?;
+            descriptors::check(&socket)?;
+            Box::new(socket)
         }
-        EndpointAddress::Unix(path) => Box::new(UnixStream::connect(path).await?),
+        EndpointAddress::Unix(path) => {
+            let socket = UnixStream::connect(path).await?;
+            descriptors::check(&socket)?;
+            Box::new(socket)
+        }
     })
 }
 

@@ -21,6 +21,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
+use check::Trouble;
 pub use spec::{CheckKind, HealthCheck, HttpCheck, StatusRange};
 use standing::Ward;
 pub use standing::{Standing, StandingReading};
@@ -173,6 +174,14 @@ impl Probe {
             let peer = Peer { address: self.endpoint(), tls: &self.target.tls, clients: &desk.clients };
             let result = check::once(&self.check, peer, &names).await;
             drop(turn);
+            let result = match result {
+                Ok(()) => Ok(()),
+                Err(Trouble::Endpoint(why)) => Err(why),
+                Err(Trouble::Ours) => {
+                    tokio::time::sleep(self.check.interval).await;
+                    continue;
+                }
+            };
             desk.counters.checked(result.is_ok());
             let changed = self.record(result);
             match &self.ward {

@@ -6,12 +6,12 @@
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use http::header::{
-    AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HOST, HeaderName, HeaderValue,
-    SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING,
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, COOKIE, HOST, HeaderName,
+    HeaderValue, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING,
 };
 
 use super::decode::{Malformed, Piece};
-use super::headers::{X_FORWARDED_CLIENT_CERT, is_hop_by_hop};
+use super::headers::{is_hop_by_hop, is_of_earlier_hops};
 
 const LINE_BYTES: usize = 4 << 10;
 const EXTENSION_BYTES: usize = 16 << 10;
@@ -165,9 +165,9 @@ pub(super) fn is_trailer(name: &HeaderName) -> bool {
         TE,
         TRAILER,
         TRANSFER_ENCODING,
-        X_FORWARDED_CLIENT_CERT,
+        COOKIE,
     ];
-    !is_hop_by_hop(name) && !NEVER.contains(name)
+    !is_hop_by_hop(name) && !NEVER.contains(name) && !is_of_earlier_hops(name)
 }
 
 /// Of a message's trailers, those that may pass.

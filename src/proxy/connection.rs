@@ -34,6 +34,7 @@ use super::trust;
 use super::tunnel::Tunnel;
 use super::worker::{ProxyOptions, Worker};
 use crate::routing::ids::EnvironmentId;
+use crate::routing::networks::Networks;
 use crate::routing::table::ClientCertificate;
 use crate::telemetry::counters::ErrorCode;
 use crate::tls::certificate::Holder;
@@ -53,8 +54,9 @@ pub(super) struct Client {
     pub worker: Rc<Worker>,
     pub environment: EnvironmentId,
     pub peer: SocketAddr,
-    /// Whether the peer is a proxy whose word on its clients is taken.
-    trusted: bool,
+    /// Whether the peer is a proxy whose word on its clients is taken, by this list.
+    trusted: Cell<bool>,
+    trusted_by: RefCell<Arc<Networks>>,
     pub forwarded: Forwarded,
     /// Whether it speaks TLS.
     pub tls: bool,
@@ -66,10 +68,12 @@ pub(super) struct Client {
 
 impl Client {
     pub fn new(worker: Rc<Worker>, environment: EnvironmentId, peer: SocketAddr, tls: bool) -> Rc<Self> {
-        let trusted = worker.snapshot().options.trusted_proxies.contain(peer.ip());
+        let trusted_by = worker.snapshot().options.trusted_proxies.clone();
+        let trusted = trusted_by.contain(peer.ip());
         let forwarded = Forwarded::new(peer.ip(), trusted, tls);
         let (certificate, stopping, task) = (OnceCell::new(), Cell::new(false), Task::default());
-        Rc::new(Self { worker, environment, peer, trusted, forwarded, tls, certificate, stopping, task })
+        let (trusted, trusted_by) = (Cell::new(trusted), RefCell::new(trusted_by));
+        Rc::new(Self { worker, environment, peer, trusted, trusted_by, forwarded, tls, certificate, stopping, task })
     }
 
     /// Who it is, by the certificate that it has shown and that was verified.
@@ -147,6 +151,8 @@ pub(super) struct ClientConn {
     /// it in any case, for it holds this.
     pub tunnel: Cell<Option<Box<Tunnel>>>,
     started: Cell<Instant>,
+    /// When a body moved on, or the exchange began.
+    moved: Cell<Instant>,
     /// When the last exchange ended.
     ended: Cell<Instant>,
 }
@@ -184,6 +190,7 @@ impl ClientConn {
             awaits_client: Cell::new(false),
             tunnel: Cell::default(),
             started: Cell::new(now),
+            moved: Cell::new(now),
             ended: Cell::new(now),
         })
     }
@@ -191,6 +198,7 @@ impl ClientConn {
     pub fn begin_exchange(&self, now: Instant, options: &ProxyOptions) {
         self.busy.set(true);
         self.started.set(now);
+        self.moved.set(now);
         self.request_fault.set(None);
         self.awaits_client.set(false);
         self.keep_alive.set(options.keep_alive_timeout);
@@ -199,10 +207,19 @@ impl ClientConn {
         self.wait(now, options.head_timeout);
     }
 
-    /// Finds out whom the request is from.
-    pub fn locate(&self, headers: &HeaderMap, options: &ProxyOptions) {
-        if self.trusted {
-            self.address.set(trust::client(self.peer.ip(), &options.trusted_proxies, headers));
+    /// Finds out whom the request is from, and takes out what it has no say in.
+    pub fn locate(&self, headers: &mut HeaderMap, options: &ProxyOptions) {
+        let networks = &options.trusted_proxies;
+        if !Arc::ptr_eq(&self.trusted_by.borrow(), networks) {
+            let trusted = networks.contain(self.peer.ip());
+            self.trusted.set(trusted);
+            self.forwarded.set_trusted(trusted);
+            self.trusted_by.replace(networks.clone());
+            self.address.set(self.peer.ip());
+        }
+        self.forwarded.strip(headers);
+        if self.trusted.get() {
+            self.address.set(trust::client(self.peer.ip(), networks, headers));
         }
     }
 
@@ -221,6 +238,12 @@ impl ClientConn {
         self.limit.get().is_some_and(|limit| limit <= Instant::now())
     }
 
+    /// Whether most of that time was over before the last progress, so that it says nothing of the endpoint.
+    pub fn was_late(&self) -> bool {
+        let (Some(limit), started) = (self.limit.get(), self.started.get()) else { return false };
+        limit.saturating_duration_since(self.moved.get()) * 2 < limit.saturating_duration_since(started)
+    }
+
     /// From now on, give up after `patience` without progress.
     pub fn wait(&self, now: Instant, patience: Duration) {
         self.patience.set(patience);
@@ -236,6 +259,7 @@ impl ClientConn {
     }
 
     pub fn progress_at(&self, now: Instant) {
+        self.moved.set(now);
         self.wait(now, self.patience.get());
     }
 

@@ -162,7 +162,7 @@ impl RequestHead<'_> {
         let named = named_by_connection(headers);
         let mut seen = Seen::default();
         for (name, value) in headers {
-            if is_replaced(name, value, &mut seen) || self.forwarded.bars(name) || named.contains(name) {
+            if is_replaced(name, value, &mut seen) || named.contains(name) {
                 continue;
             }
             out.put(name, value);

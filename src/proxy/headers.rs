@@ -1,6 +1,6 @@
 //! What is taken from and added to messages on their way (RFC 9110 §7.6, RFC 7239).
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::net::IpAddr;
 
 use http::HeaderMap;
@@ -58,11 +58,16 @@ pub(super) fn named_in(value: &[u8]) -> impl Iterator<Item = HeaderName> {
     names.filter(|name| ![HOST, CONTENT_LENGTH, FORWARDED, X_FORWARDED_FOR].contains(name))
 }
 
+/// Whether a field says something of earlier hops.
+pub(super) fn is_of_earlier_hops(name: &HeaderName) -> bool {
+    name.as_str().starts_with("x-forwarded-") || *name == X_REAL_IP || *name == FORWARDED
+}
+
 /// The forwarding fields of one client connection. What does not change between its requests is made once.
 pub(super) struct Forwarded {
     ip: HeaderValue,
     /// Whether what the peer says of earlier hops is passed on.
-    trusted: bool,
+    trusted: Cell<bool>,
     /// `for=…` with its quotes where the grammar wants them.
     node: String,
     proto: &'static str,
@@ -78,7 +83,7 @@ impl Forwarded {
         let node = if ip.is_ipv6() { format!("\"[{ip}]\"") } else { ip.to_string() };
         let ip = HeaderValue::try_from(ip.to_string()).expect("digits, dots and colons");
         let proto = if tls { "https" } else { "http" };
-        Self { ip, trusted, node, proto, certificate: OnceCell::new(), last: RefCell::new(None) }
+        Self { ip, trusted: Cell::new(trusted), node, proto, certificate: OnceCell::new(), last: RefCell::new(None) }
     }
 
     /// The client's certificate, known once the handshake is done.
@@ -91,14 +96,35 @@ impl Forwarded {
         [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST, FORWARDED].contains(name)
     }
 
+    /// Takes out what the peer is not trusted to know of earlier hops, before anything is decided by it.
+    pub fn strip(&self, headers: &mut HeaderMap) {
+        let barred = |name: &&HeaderName| match name.as_str().len() {
+            9 | 12.. => self.bars(name),
+            _ => false,
+        };
+        // Most often none, and nothing is allocated.
+        let names: Vec<_> = headers.keys().filter(barred).cloned().collect();
+        for name in names {
+            headers.remove(name);
+        }
+    }
+
     /// Whether this field says something of earlier hops that the peer is not trusted to know.
-    pub fn bars(&self, name: &HeaderName) -> bool {
-        !self.trusted && (name.as_str().starts_with("x-forwarded-") || name == X_REAL_IP)
+    fn bars(&self, name: &HeaderName) -> bool {
+        let is_told = name == X_FORWARDED_CLIENT_CERT;
+        is_told || (!self.trusted.get() && is_of_earlier_hops(name))
+    }
+
+    /// The peer is believed from now on, or no more.
+    pub fn set_trusted(&self, trusted: bool) {
+        if self.trusted.replace(trusted) != trusted {
+            self.last.take();
+        }
     }
 
     /// Writes this hop after what earlier proxies wrote in the fields `relayed`, where these are trusted.
     pub fn write(&self, out: &mut Vec<u8>, host: Option<&HeaderValue>, relayed: Option<&HeaderMap>) {
-        if self.trusted && relayed.is_some() {
+        if self.trusted.get() && relayed.is_some() {
             return self.append(out, host, relayed);
         }
         let mut last = self.last.borrow_mut();
@@ -112,7 +138,7 @@ impl Forwarded {
 
     /// The same, anew each time, to wherever.
     pub fn append(&self, out: &mut impl Fields, host: Option<&HeaderValue>, relayed: Option<&HeaderMap>) {
-        let relayed = relayed.filter(|_| self.trusted);
+        let relayed = relayed.filter(|_| self.trusted.get());
         let earlier = |name: HeaderName| relayed.into_iter().flat_map(move |headers| headers.get_all(&name));
         let first = |name: HeaderName| relayed.and_then(|headers| headers.get(name));
         out.put_list(&X_FORWARDED_FOR, earlier(X_FORWARDED_FOR), self.ip.as_bytes());

@@ -169,11 +169,16 @@ impl Record {
     pub fn head(&mut self, status: u16, now: Instant) {
         self.status = status;
         self.first_byte = Some(now.duration_since(self.busy.start));
-        // How a call ended is not known before its trailers.
+        // Whether a call is refused may stand in its trailers, and nothing before them.
+        if status < 500 && self.call.is_none() {
+            self.answered(now);
+        }
+    }
+
+    /// The answer is good so far.
+    fn answered(&mut self, now: Instant) {
         if let Some(mut place) = self.place.take() {
-            if status < 500 && self.call.is_none() {
-                place.answered(self.agent(), self.version(), now);
-            }
+            place.answered(self.agent(), self.version(), now);
             self.place = Some(place);
         }
     }
@@ -197,6 +202,10 @@ impl Record {
     /// A frame of the answer passes; `last`: nothing more is waited for.
     pub fn pass(&mut self, frame: &Frame<Bytes>, last: bool) {
         let Some(data) = frame.data_ref() else { return self.pass_trailers(frame) };
+        if self.bytes_out == 0 && self.call.is_some() {
+            // A message: the version is there, however long the call goes on.
+            self.answered(Instant::now());
+        }
         self.bytes_out += data.len() as u64;
         let conn = &self.busy.conn;
         let now = match &mut self.streamed {

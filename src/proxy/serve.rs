@@ -75,7 +75,7 @@ async fn exchange(
     {
         return Err(refuse(fault, busy, &parts, &Host::new(None)));
     }
-    conn.locate(&parts.headers, &snapshot.options);
+    conn.locate(&mut parts.headers, &snapshot.options);
     let host = match read::normalise_target(&mut parts, snapshot.options.paths) {
         Ok(host) => host,
         Err(fault) => return Err(refuse(fault, busy, &parts, &Host::new(None))),

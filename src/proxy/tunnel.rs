@@ -27,6 +27,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::connection::ClientStream;
 use super::outcome::Record;
 use super::pool::Lease;
+use super::share::charge;
 use super::upstream::Http1;
 use crate::telemetry::stats::Outcome;
 
@@ -210,6 +211,7 @@ impl Way {
             Ok(0) | Err(_) => Poll::Ready(Err(Side::To)),
             Ok(count) => {
                 self.moved += count as u64;
+                charge(cx, count);
                 Poll::Ready(Ok(count))
             }
         }

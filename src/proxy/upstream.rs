@@ -21,7 +21,7 @@ mod keepalive;
 
 pub(super) use connections::Connections;
 pub(super) use dial::{ConnectError, Dial};
-pub(super) use http1::{DIRECT_BYTES, DIRECT_FROM_BYTES, Http1, Scratch};
+pub(super) use http1::{DIRECT_BYTES, DIRECT_FROM_BYTES, Http1, Scratch, trim};
 pub(super) use http2::Http2;
 
 pub(super) enum Upstream {

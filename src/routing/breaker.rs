@@ -47,7 +47,7 @@ impl BreakerSpec {
     pub fn ended(&self, stats: &VersionStats, passage: Passage, outcome: Outcome, now: Instant) -> Change<()> {
         let now_ms = stats.protection.elapsed_ms(now);
         let end = match outcome {
-            _ if !outcome.counts() => End::Nothing,
+            _ if !outcome.counts() || outcome == Outcome::CircuitOpen => End::Nothing,
             _ if outcome.is_error() => End::Failed { share_reached: self.share_reached(stats, now_ms) },
             _ => End::Good,
         };
@@ -79,6 +79,10 @@ impl BreakerSpec {
             BreakerPhase::Open => {
                 probe(BreakerState { phase: BreakerPhase::HalfOpen, count: 0, passed: 0, at_ms: now_ms })
             }
+            // Those that were let through to see may take as long as they like: it is asked anew without them.
+            BreakerPhase::HalfOpen if now_ms.saturating_sub(state.at_ms) >= self.open_for_ms() => {
+                probe(BreakerState { count: 0, passed: 0, at_ms: now_ms, ..state })
+            }
             BreakerPhase::HalfOpen if u32::from(state.count) < self.probes() => probe(state),
             BreakerPhase::HalfOpen => (state, Err(HALF_OPEN_WAIT)),
         }
@@ -108,8 +112,12 @@ impl BreakerSpec {
     }
 
     fn open(&self, now_ms: u64) -> BreakerState {
-        let lasts = u64::try_from(self.open_for.as_millis()).unwrap_or(u64::MAX);
-        BreakerState { phase: BreakerPhase::Open, count: 0, passed: 0, at_ms: now_ms.saturating_add(lasts) }
+        let over_at = now_ms.saturating_add(self.open_for_ms());
+        BreakerState { phase: BreakerPhase::Open, count: 0, passed: 0, at_ms: over_at }
+    }
+
+    fn open_for_ms(&self) -> u64 {
+        u64::try_from(self.open_for.as_millis()).unwrap_or(u64::MAX)
     }
 
     fn probes(&self) -> u32 {

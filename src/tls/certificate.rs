@@ -24,6 +24,7 @@ pub struct Certificate {
     pub uris: Vec<String>,
     /// Those that are DNS names, in lower case.
     pub dns: Vec<String>,
+    pub not_before: SystemTime,
     pub not_after: SystemTime,
 }
 
@@ -40,18 +41,31 @@ impl Certificate {
                 _ => {}
             }
         }
-        // Before 1970 it is over in any case.
-        let seconds = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
-        let not_after = UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).unwrap_or(UNIX_EPOCH);
+        // What ended before 1970 is over in any case.
+        let at = |timestamp: i64| {
+            let seconds = u64::try_from(timestamp).unwrap_or(0);
+            UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).unwrap_or(UNIX_EPOCH)
+        };
+        let validity = parsed.validity();
+        let (not_before, not_after) = (at(validity.not_before.timestamp()), at(validity.not_after.timestamp()));
         let subject = subject(&parsed);
         if subject.len() > SUBJECT_BYTES {
             return Err(format!("its subject has more than {SUBJECT_BYTES} bytes"));
         }
-        Ok(Self { subject, uris, dns, not_after })
+        Ok(Self { subject, uris, dns, not_before, not_after })
     }
 
     pub fn has_expired(&self, now: SystemTime) -> bool {
         self.not_after <= now
+    }
+
+    /// Why nobody believes it now.
+    pub fn is_bad(&self, now: SystemTime) -> Option<String> {
+        let day = humantime::format_rfc3339_seconds;
+        if self.has_expired(now) {
+            return Some(format!("has expired on {}", day(self.not_after)));
+        }
+        (now < self.not_before).then(|| format!("is not valid before {}", day(self.not_before)))
     }
 
     /// Whole days until it ends; negative where it has.

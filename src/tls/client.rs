@@ -11,6 +11,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::SystemTime;
 
 use rustls::client::Resumption;
 use rustls::sign::SingleCertAndKey;
@@ -45,7 +46,7 @@ impl OfFiles for Client {
 }
 
 impl Client {
-    fn make(files: &mut Files, tls: &EndpointTls) -> Result<Self, TlsError> {
+    fn make(files: &mut Files, tls: &EndpointTls, live: Option<&Self>) -> Result<Self, TlsError> {
         let roots = match &tls.roots {
             Roots::System => system_roots()?,
             Roots::File(path) => roots::read(files, path)?,
@@ -65,8 +66,20 @@ impl Client {
         };
         let own = pair.zip(tls.pair.as_ref());
         let own = own.map(|(pair, files)| (files.cert.display().to_string(), pair.certificate));
+        check_expiry(own.as_ref(), live, SystemTime::now())?;
         Ok(Self { http1: offering(b"http/1.1"), http2: offering(H2), own })
     }
+}
+
+/// One that endpoints refuse never takes the place of one that is good.
+fn check_expiry(own: Option<&(String, Certificate)>, live: Option<&Client>, now: SystemTime) -> Result<(), TlsError> {
+    let Some((file, what)) = own.and_then(|(file, own)| Some((file, own.is_bad(now)?))) else { return Ok(()) };
+    let old = live.and_then(|live| live.own.as_ref());
+    if old.is_some_and(|(_, old)| old.is_bad(now).is_none()) {
+        return Err(TlsError::new(Path::new(file), format!("{what}, and the certificate in use is good")));
+    }
+    tracing::warn!(certificate = file, "{what}; endpoints will refuse it");
+    Ok(())
 }
 
 const H2: &[u8] = b"h2";
@@ -127,7 +140,7 @@ impl Clients {
             return Ok(cell.clone());
         }
         let facts = tls.clone();
-        let cell = self.cells.make(place, move |files, _| Client::make(files, &facts))?;
+        let cell = self.cells.make(place, move |files, live| Client::make(files, &facts, live))?;
         made.insert(tls.clone(), cell.clone());
         Ok(cell)
     }

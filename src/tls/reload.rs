@@ -40,9 +40,8 @@ pub struct Cell<T> {
 }
 
 struct State {
-    /// What the newest try has read, good or not.
-    tried: Files,
-    /// What `live` is made of.
+    /// What `live` is made of. Other files are tried until they are good: one that is not yet valid will be.
+    used_files: Files,
     used: Vec<Option<[u8; 32]>>,
     /// How the files looked when they were found changed.
     changed: Option<Vec<Option<Stamp>>>,
@@ -53,7 +52,7 @@ impl<T: OfFiles> Cell<T> {
     fn new(place: String, make: Make<T>) -> Result<Self, TlsError> {
         let mut files = Files::default();
         let live = ArcSwap::from_pointee(make(&mut files, None)?);
-        let state = State { used: files.digests(), tried: files, changed: None, error: None };
+        let state = State { used: files.digests(), used_files: files, changed: None, error: None };
         Ok(Self { place, make, live, state: Mutex::new(state) })
     }
 
@@ -93,9 +92,9 @@ pub struct Status {
 impl<T: OfFiles> Watched for Cell<T> {
     fn look(&self) -> Looked {
         let mut state = self.state();
-        let look = state.tried.look();
-        if look == state.tried.seen() {
-            state.changed = None;
+        let look = state.used_files.look();
+        if look == state.used_files.seen() {
+            (state.changed, state.error) = (None, None);
             return Looked::Same;
         }
         if state.changed.as_ref() != Some(&look) {
@@ -106,20 +105,22 @@ impl<T: OfFiles> Watched for Cell<T> {
         let made = (self.make)(&mut files, Some(&self.live.load()));
         state.changed = None;
         let same = files.digests() == state.used && state.error.is_none();
-        let looked = match made {
-            Ok(_) if same => Looked::Same,
+        match made {
+            Ok(_) if same => {
+                state.used_files = files;
+                Looked::Same
+            }
             Ok(made) => {
                 self.live.store(Arc::new(made));
-                (state.used, state.error) = (files.digests(), None);
+                (state.used, state.used_files, state.error) = (files.digests(), files, None);
                 Looked::Renewed
             }
+            Err(error) if state.error.as_ref() == Some(&error) => Looked::Same,
             Err(error) => {
                 state.error = Some(error.clone());
                 Looked::Refused(error)
             }
-        };
-        state.tried = files;
-        looked
+        }
     }
 
     fn status(&self) -> Status {

@@ -162,16 +162,14 @@ fn check_names(spec: &ServerSpec, pairs: &[Pair]) -> Result<(), TlsError> {
     Err(TlsError::new(&spec.certificates[place + 1].cert, what))
 }
 
-/// A certificate that is over starts what cannot start otherwise, but never takes the place of one that is still good.
+/// A certificate that is over, or not yet good, starts what cannot start otherwise, but never takes the place of one
+/// that is good.
 fn check_expiry(spec: &ServerSpec, pairs: &[Pair], live: Option<&Server>, now: SystemTime) -> Result<(), TlsError> {
     for (index, (pair, spec)) in pairs.iter().zip(&spec.certificates).enumerate() {
-        if !pair.certificate.has_expired(now) {
-            continue;
-        }
-        let good = live.and_then(|live| live.certificates.get(index)).is_some_and(|(_, old)| !old.has_expired(now));
-        let what = format!("has expired on {}", humantime::format_rfc3339_seconds(pair.certificate.not_after));
-        if good {
-            return Err(TlsError::new(&spec.cert, format!("{what}, and the certificate in use has not")));
+        let Some(what) = pair.certificate.is_bad(now) else { continue };
+        let old = live.and_then(|live| live.certificates.get(index));
+        if old.is_some_and(|(_, old)| old.is_bad(now).is_none()) {
+            return Err(TlsError::new(&spec.cert, format!("{what}, and the certificate in use is good")));
         }
         tracing::warn!(certificate = %spec.cert.display(), "{what}; clients will refuse it");
     }

@@ -74,3 +74,18 @@ fn a_trusted_proxy_s_word_is_passed_on_and_names_the_client() {
         .collect();
     assert_eq!(clients, ["203.0.113.5", "203.0.113.5", "127.0.0.1", "192.0.2.1"]);
 }
+
+#[test]
+fn a_stranger_s_word_decides_nothing() {
+    const BY_FIELD: &str = "    segments: { told: { any: [{ attribute: header:x-forwarded-client-cert, op: exists }, { attribute: header:x-real-ip, op: exists }, { attribute: header:forwarded, op: exists }] } }\n    rules: [{ segment: told, version: 2.0.0 }]\n";
+    let endpoint = Endpoint::echo();
+    let claims = format!("GET / HTTP/1.1\r\nhost: a\r\n{FIELDS}x-forwarded-client-cert: URI=spiffe://a/b\r\n\r\n");
+    for (top, version) in [("", "1.0.0"), ("trusted_proxies: [127.0.0.1]\n", "2.0.0")] {
+        let app = app(top, &endpoint, BY_FIELD);
+        assert_eq!(app.client().ask(&claims).version(), version, "{top:?}");
+    }
+    // Of a certificate not even a proxy has a say.
+    let app = app("trusted_proxies: [127.0.0.1]\n", &endpoint, BY_FIELD);
+    let claim = "GET / HTTP/1.1\r\nhost: a\r\nx-forwarded-client-cert: URI=spiffe://a/b\r\n\r\n";
+    assert_eq!(app.client().ask(claim).version(), "1.0.0");
+}

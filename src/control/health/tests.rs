@@ -36,7 +36,11 @@ async fn once(check: &HealthCheck, endpoint: &EndpointAddress) -> Result<(), Str
     let shown = endpoint.to_string();
     let names: Vec<_> = NAMES.into_iter().zip([&shown, "bot", "2.0.0", "1.0.0", "production"]).collect();
     let (tls, clients) = (Arc::default(), Clients::default());
-    check::once(check, Peer { address: endpoint, tls: &tls, clients: &clients }, &names).await
+    let asked = check::once(check, Peer { address: endpoint, tls: &tls, clients: &clients }, &names).await;
+    asked.map_err(|trouble| match trouble {
+        check::Trouble::Endpoint(what) => what,
+        check::Trouble::Ours => "no descriptor".into(),
+    })
 }
 
 /// Answers each connection, on a thread that ends with the test's process; gives what it was asked.

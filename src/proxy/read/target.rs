@@ -31,6 +31,8 @@ pub(in crate::proxy) fn normalise_target(parts: &mut request::Parts, policy: Pat
     }
     if parts.uri.authority().is_some() {
         take_authority(parts)?;
+    } else if parts.uri.path_and_query().is_some_and(|target| target.as_str().starts_with('?')) {
+        return Err(bad("the request target has no path"));
     }
     let host = parts.headers.get(HOST).cloned();
     if host.as_ref().is_some_and(|host| !is_authority(host.as_bytes())) {

@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use super::Answer;
+use super::retry::is_late;
 use crate::proxy::body::RequestBody;
 use crate::proxy::connection::ClientConn;
 use crate::proxy::error::Fault;
@@ -107,6 +108,12 @@ const NO_TLS: &str = "no TLS connection to the agent could be made; the log of P
 
 /// There is no head, and no time left.
 pub(super) fn late(conn: &ClientConn) -> Fault {
+    if is_late(conn) {
+        return Fault::new(
+            ErrorCode::BodyTimeout,
+            "the request took most of the time that this agent's requests may take",
+        );
+    }
     if conn.is_over_limit() {
         return Fault::new(ErrorCode::RequestTimeout, "the exchange took longer than this agent's requests may");
     }
@@ -117,7 +124,7 @@ impl Unsent {
     /// What the endpoint did, where that is what it was.
     pub fn reason(&self, conn: &ClientConn) -> Option<EjectionReason> {
         match self {
-            _ if conn.request_fault.get().is_some() => None,
+            _ if conn.request_fault.get().is_some() || is_late(conn) => None,
             Self::Broken(Broken::Request) => None,
             Self::Expired | Self::Slow => Some(EjectionReason::ResponseTimeout),
             Self::Broken(Broken::Malformed(_)) => Some(EjectionReason::BadResponse),

@@ -176,7 +176,7 @@ impl<'a> Retry<'a> {
         match failure {
             Failure::Refused(_) => None,
             Failure::NoConnection(error) => {
-                note(record, choice, error.reason());
+                note(record, choice, error.reason().filter(|_| !is_late(self.conn)));
                 // Another endpoint would want a descriptor, too.
                 let is_ours = matches!(error, ConnectError::NoDescriptor);
                 if is_ours { None } else { self.connect_elsewhere(choice, record) }
@@ -185,8 +185,9 @@ impl<'a> Retry<'a> {
                 self.repeat(choice, link, record);
                 Some(Duration::ZERO)
             }
-            Failure::Unsent(unsent, _) => {
-                note(record, choice, unsent.reason(self.conn));
+            Failure::Unsent(unsent, link) => {
+                let is_stale = matches!(unsent, Unsent::Broken(Broken::Closed)) && link.is_reused && !link.is_shared;
+                note(record, choice, unsent.reason(self.conn).filter(|_| !is_stale));
                 let granted = match unsent {
                     // Else it would not have been cut.
                     Unsent::Slow => true,
@@ -266,6 +267,11 @@ impl<'a> Retry<'a> {
         record.retry(RetryResult::Sent);
         wait
     }
+}
+
+/// The time for the whole is over, and the client took most of it.
+pub(super) fn is_late(conn: &ClientConn) -> bool {
+    conn.is_over_limit() && conn.was_late()
 }
 
 fn note(record: &Record, choice: Choice, reason: Option<EjectionReason>) {

@@ -12,6 +12,7 @@ use super::super::io::{TlsSocket, UpstreamStream};
 use super::{Http1, Upstream};
 use crate::descriptors;
 use crate::routing::spec::{EndpointAddress, ExchangeSpec};
+use crate::telemetry::endpoint_tls::Handshake;
 use crate::telemetry::endpoints::EjectionReason;
 use crate::tls::client::{Clients, Failure};
 
@@ -36,19 +37,14 @@ impl ConnectError {
     pub fn reason(&self) -> Option<EjectionReason> {
         match self {
             Self::NoDescriptor => None,
-            Self::Io(error) if is_ours(error) => None,
+            Self::Io(error) if descriptors::is_ours(error) => None,
+            Self::Tls(failure) if failure.ended == Handshake::Settings => None,
             Self::Io(_) => Some(EjectionReason::ConnectFailed),
             Self::Tls(_) => Some(EjectionReason::TlsFailed),
             Self::NotHttp2(_) => Some(EjectionReason::BadResponse),
             Self::TimedOut => Some(EjectionReason::ConnectTimeout),
         }
     }
-}
-
-fn is_ours(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let ours = [Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
-    ours.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 impl From<io::Error> for ConnectError {

@@ -49,6 +49,11 @@ const SCRATCH_BYTES: usize = 64 << 10;
 pub(in crate::proxy) const DIRECT_FROM_BYTES: u64 = 16 << 10;
 pub(in crate::proxy) const DIRECT_BYTES: usize = 64 << 10;
 
+/// What was read into a buffer of that size: little is copied, so that it does not keep all of the buffer.
+pub(in crate::proxy) fn trim(read: BytesMut) -> Bytes {
+    if read.len() < read.capacity() / 4 { Bytes::copy_from_slice(&read) } else { read.freeze() }
+}
+
 pub struct Http1 {
     stream: UpstreamStream,
     sending: Sending,
@@ -225,7 +230,7 @@ impl Http1 {
             let capacity = usize::try_from(ahead).unwrap_or(usize::MAX).min(DIRECT_BYTES);
             let mut buffer = BytesMut::with_capacity(capacity);
             ready!(pin!(self.stream.read_buf(&mut buffer)).poll(cx))?;
-            self.input = buffer.freeze();
+            self.input = trim(buffer);
         } else {
             let mut scratch = scratch.0.borrow_mut();
             let received = ready!(self.stream.poll_fill(cx, &mut scratch))?;

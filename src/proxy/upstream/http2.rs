@@ -91,6 +91,7 @@ impl Http2 {
                         self.interim += 1;
                         let mut headers = head.into_parts().0.headers;
                         strip_hop_by_hop(&mut headers);
+                        headers.remove(CONTENT_LENGTH);
                         interim(status, &headers);
                     }
                 },
@@ -119,6 +120,10 @@ impl Http2 {
         let (parts, body) = response.into_parts();
         let (status, mut headers) = (parts.status, parts.headers);
         strip_hop_by_hop(&mut headers);
+        if status == StatusCode::NO_CONTENT {
+            // It has no body, and HTTP/1.1 clients may believe one that says it has (RFC 9110 §8.6).
+            headers.remove(CONTENT_LENGTH);
+        }
         // The same number, if there are several: the library has seen to that.
         let length = headers.get(CONTENT_LENGTH).cloned();
         self.left = length.as_ref().and_then(|length| length.to_str().ok()?.parse().ok());

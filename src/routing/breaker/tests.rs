@@ -106,6 +106,19 @@ fn it_opens_again_when_one_of_them_fails_and_a_client_that_leaves_is_no_answer()
     assert_eq!(rig.pass(End::Good, 12), BreakerPhase::Closed);
 }
 
+/// A slow upload, or a call of an hour, does not keep it half-open.
+#[test]
+fn those_that_take_too_long_to_show_it_are_waited_for_no_more() {
+    let mut rig = Rig::new(SPEC);
+    rig.fail(3);
+    let slow = [rig.admit(5).expect("to see"), rig.admit(5).expect("to see")];
+    assert_eq!(rig.admit(9), Err(1));
+    let others = [rig.admit(10).expect("asked anew"), rig.admit(10).expect("asked anew")];
+    assert_eq!(rig.end(slow[0], FAILED, 11), BreakerPhase::HalfOpen, "of the ones before");
+    assert_eq!(rig.end(others[0], End::Good, 11), BreakerPhase::HalfOpen);
+    assert_eq!(rig.end(others[1], End::Good, 11), BreakerPhase::Closed);
+}
+
 #[test]
 fn what_began_before_it_opened_says_nothing() {
     let mut rig = Rig::new(SPEC);
@@ -187,6 +200,15 @@ fn what_it_refused_itself_and_what_came_before_it_closed_do_not_open_it_again() 
         count(&stats, Outcome::CircuitOpen);
     }
     assert_eq!(serve(&HALF, &stats, Outcome::ServerError, later), BreakerPhase::Open);
+}
+
+/// It had a place, and was refused while it waited for a connection.
+#[test]
+fn what_there_was_no_room_for_is_no_failure() {
+    let (stats, now) = (stats(), Instant::now());
+    for _ in 0..5 {
+        assert_eq!(serve(&SPEC, &stats, Outcome::CircuitOpen, now), BreakerPhase::Closed);
+    }
 }
 
 #[test]

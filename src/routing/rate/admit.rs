@@ -11,9 +11,12 @@ use crate::routing::table::{Agent, Head};
 /// Nobody knows when another request ends.
 const CONCURRENT_WAIT: Nanos = SECOND;
 
-/// A request that may go on. Dropping it gives its places among those at a time back.
+/// A request that may go on. Dropping it gives its places among those at a time back, and the tokens reserved for it
+/// unless it has ended: then nobody was asked.
 pub struct Admitted {
     holds: Vec<Hold>,
+    at: Nanos,
+    ended: bool,
 }
 
 /// What a request holds of one limit.
@@ -49,7 +52,7 @@ pub enum Spent {
 
 /// Asks all limits that are for the request. A refusal is counted, and leaves them as they were.
 pub fn admit(seats: &[Seat], agent: &Agent, head: &Head<'_>, now: Nanos) -> Result<Admitted, Refused> {
-    let mut admitted = Admitted { holds: Vec::with_capacity(seats.len()) };
+    let mut admitted = Admitted { holds: Vec::with_capacity(seats.len()), at: now, ended: false };
     for (index, seat) in seats.iter().enumerate().filter(|(_, seat)| seat.is_for(agent, head)) {
         let mut hold = Hold::new(seat, index, seat.bucket(head, now));
         let taken = hold.take(now);
@@ -65,11 +68,13 @@ pub fn admit(seats: &[Seat], agent: &Agent, head: &Head<'_>, now: Nanos) -> Resu
 
 impl Admitted {
     /// The exchange is over.
-    pub fn end(self, spent: Spent, now: Nanos) {
+    pub fn end(mut self, spent: Spent, now: Nanos) {
+        self.ended = true;
         self.holds.iter().for_each(|hold| hold.settle(spent, now));
     }
 
-    fn undo(self, now: Nanos) {
+    fn undo(mut self, now: Nanos) {
+        self.ended = true;
         self.holds.iter().for_each(|hold| hold.undo(now));
     }
 
@@ -81,6 +86,9 @@ impl Admitted {
 
 impl Drop for Admitted {
     fn drop(&mut self) {
+        if !self.ended {
+            self.holds.iter().for_each(|hold| hold.settle(Spent::Exactly(0), self.at));
+        }
         self.holds.iter().filter(|hold| hold.place.is_some()).for_each(|hold| hold.bucket.leave());
     }
 }

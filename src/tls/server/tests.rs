@@ -48,9 +48,13 @@ fn what_has_expired_never_takes_the_place_of_what_has_not() {
     old().write(at, "a");
     let error = served(&spec, Some(&good)).err().expect("is refused").to_string();
     assert!(
-        error.ends_with("a.pem: has expired on 2020-01-02T00:00:00Z, and the certificate in use has not"),
+        error.ends_with("a.pem: has expired on 2020-01-02T00:00:00Z, and the certificate in use is good"),
         "{error}"
     );
+    let tomorrow = ca.issue_with(&["a.example"], |params| params.not_before = rcgen::date_time_ymd(4000, 1, 1));
+    tomorrow.write(at, "a");
+    let error = served(&spec, Some(&good)).err().expect("is refused").to_string();
+    assert!(error.contains("is not valid before 4000-01-01T00:00:00Z"), "{error}");
 }
 
 #[test]

@@ -19,7 +19,7 @@ use super::super::{ClientConn, ClientStream, Opened};
 use crate::proxy::client_body::ClientBroken;
 use crate::proxy::decode::{Framing, Piece};
 use crate::proxy::share::charge;
-use crate::proxy::upstream::{DIRECT_BYTES, DIRECT_FROM_BYTES};
+use crate::proxy::upstream::{DIRECT_BYTES, DIRECT_FROM_BYTES, trim};
 
 /// So much and one read is taken of what a client sends ahead of its turn; the rest stays with the kernel.
 const AHEAD_BYTES: usize = 16 << 10;
@@ -138,7 +138,7 @@ impl Wire {
         let mut buffer = BytesMut::with_capacity(capacity);
         let count = ready!(pin!(self.stream.borrow_mut().read_buf(&mut buffer)).poll(cx))?;
         charge(cx, count);
-        self.input.replace(buffer.freeze());
+        self.input.replace(trim(buffer));
         Poll::Ready(Ok(count))
     }
 

@@ -150,6 +150,12 @@ fn an_answer_that_costs_nothing_gives_back_what_was_reserved() {
 }
 
 #[test]
+fn a_request_that_nobody_was_asked_costs_no_tokens() {
+    let (agent, rates) = (with([RateLimitSpec { tokens: Some(TOKENS), ..limit("t") }]), rates());
+    assert_eq!(count(&agent, &rates, "u", SECOND), 100, "each was dropped before it was sent");
+}
+
+#[test]
 fn a_limit_of_a_segment_is_for_its_requests_only() {
     let segment = Some(crate::routing::ids::SegmentId::new("paid"));
     let (agent, rates) = (with([RateLimitSpec { requests: Some(PACE), segment, ..limit("a") }]), rates());
