@@ -54,12 +54,18 @@ impl Control {
     /// How many conversations each version of an agent has; those with any, and those that are in its table.
     pub fn conversations(&self, key: &AgentKey) -> Vec<VersionConversations> {
         let places = self.0.pins.counts(&key.environment, &key.agent);
+        let table = self.0.table.load();
+        let agent = table.agent(key.environment.as_str(), key.agent.as_str());
+        let serves = |version: &VersionId| agent.is_some_and(|agent| agent.versions.iter().any(|v| v.id == *version));
+        // What had conversations once and is gone would be here for ever.
+        let matters =
+            |counts: &VersionConversations| counts.conversations > 0 || counts.in_flight > 0 || serves(&counts.version);
         let count = |place: &Arc<Place>| VersionConversations {
             version: place.version.clone(),
             conversations: place.conversations(),
             in_flight: place.in_flight(),
         };
-        let mut counts: Vec<_> = places.iter().map(count).collect();
+        let mut counts: Vec<_> = places.iter().map(count).filter(matters).collect();
         counts.sort_by(|a, b| a.version.cmp(&b.version));
         counts
     }
@@ -98,6 +104,12 @@ impl Control {
 
     fn pin_key(&self, key: &AgentKey, id: &str) -> Option<PinKey> {
         let places = self.0.pins.counts(&key.environment, &key.agent);
+        let table = self.0.table.load();
+        let agent = table.agent(key.environment.as_str(), key.agent.as_str());
+        let serves = |version: &VersionId| agent.is_some_and(|agent| agent.versions.iter().any(|v| v.id == *version));
+        // What had conversations once and is gone would be here for ever.
+        let matters =
+            |counts: &VersionConversations| counts.conversations > 0 || counts.in_flight > 0 || serves(&counts.version);
         places.first()?.agent.key(id.as_bytes())
     }
 
