@@ -358,7 +358,7 @@ fn proxy_options(config: &Config, workers: usize, access_log: Option<AccessLog>)
         head_timeout: limits.head_timeout,
         handshake_timeout: limits.handshake_timeout,
         keep_alive_timeout: limits.keep_alive_timeout,
-        max_connections: with_descriptors(limits),
+        max_connections: with_descriptors(limits, workers),
         connections_per_address: limits.connections_per_address,
         requests_per_connection: limits.requests_per_connection,
         accept_backlog: i32::try_from(limits.accept_backlog).unwrap_or(i32::MAX),
@@ -374,11 +374,12 @@ fn proxy_options(config: &Config, workers: usize, access_log: Option<AccessLog>)
 }
 
 /// The client connections that there are file descriptors for; keeps the reserve from them.
-fn with_descriptors(limits: &Limits) -> usize {
+fn with_descriptors(limits: &Limits, workers: usize) -> usize {
     descriptors::set_reserve(limits.descriptor_reserve);
-    let most = descriptors::connections(limits.descriptor_reserve);
+    let most = descriptors::connections(limits.descriptor_reserve, workers);
     if most < limits.connections {
-        let (limit, needed) = (descriptors::limit(), 2 * limits.connections + limits.descriptor_reserve);
+        let limit = descriptors::limit();
+        let needed = limit.saturating_add(2 * (limits.connections - most) as u64);
         tracing::warn!(
             connections = most,
             configured = limits.connections,

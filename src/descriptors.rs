@@ -49,11 +49,15 @@ fn marks(limit: u64, reserve: u64) -> (RawFd, RawFd) {
     (mark(reserve), mark(reserve / 2))
 }
 
-/// How many client connections there are descriptors for, each with one to an endpoint.
-pub fn connections(reserve: usize) -> usize {
+/// How many client connections there are descriptors for, each with one to an endpoint, beside what this process
+/// itself has open: the pollers of its threads, listeners, the store, logs.
+pub fn connections(reserve: usize, workers: usize) -> usize {
     let (clients, _) = marks(limit(), reserve as u64);
-    usize::try_from(clients / 2).unwrap_or(1).max(1)
+    usize::try_from(clients).unwrap_or(0).saturating_sub(OWN + OWN_PER_WORKER * workers).max(2) / 2
 }
+
+const OWN: usize = 32;
+const OWN_PER_WORKER: usize = 8;
 
 /// Whether the descriptor of a new client is one of those that are kept.
 pub fn is_reserved(client: &impl AsRawFd) -> bool {
@@ -94,7 +98,7 @@ mod tests {
         assert_eq!(marks(1024, 64), (960, 992));
         assert_eq!(marks(64, 64), (32, 48));
         assert_eq!(marks(u64::MAX, 64), (RawFd::MAX, RawFd::MAX));
-        assert!(connections(64) >= 1);
+        assert!(connections(64, 2) >= 1);
     }
 
     #[test]

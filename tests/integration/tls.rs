@@ -119,7 +119,8 @@ fn what_is_no_tls_ends_the_connection() {
     for bytes in [&b"\0\0\0\0"[..], b"\x16\x03\x01\xff\xff\xff\xff\xff", b"\x16\x03\x01\0\x05hello", b"\x80\x2e\x01"] {
         let mut wire = Wire::connect(app.proxy);
         wire.write(bytes).unwrap();
-        wire.stream.shutdown(std::net::Shutdown::Write).unwrap();
+        // It may be closed already.
+        let _ = wire.stream.shutdown(std::net::Shutdown::Write);
         let _ = wire.read_to_end(&mut Vec::new());
     }
     drop(TcpStream::connect(app.proxy).unwrap());
@@ -144,7 +145,8 @@ fn a_handshake_has_its_time() {
         let _ = wire.read_to_end(&mut rest);
         assert!(rest.is_empty(), "{rest:?}");
     }
-    assert_eq!(app.metric("pointsman_tls_handshakes_total{result=\"timeout\"}"), 2.0);
+    let timeouts = || app.metric("pointsman_tls_handshakes_total{result=\"timeout\"}");
+    eventually("both are counted", || timeouts() == 2.0);
     let mut late = None;
     // On a busy machine it may take longer than it may.
     eventually("a handshake is done in time", || {
