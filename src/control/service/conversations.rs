@@ -104,12 +104,6 @@ impl Control {
 
     fn pin_key(&self, key: &AgentKey, id: &str) -> Option<PinKey> {
         let places = self.0.pins.counts(&key.environment, &key.agent);
-        let table = self.0.table.load();
-        let agent = table.agent(key.environment.as_str(), key.agent.as_str());
-        let serves = |version: &VersionId| agent.is_some_and(|agent| agent.versions.iter().any(|v| v.id == *version));
-        // What had conversations once and is gone would be here for ever.
-        let matters =
-            |counts: &VersionConversations| counts.conversations > 0 || counts.in_flight > 0 || serves(&counts.version);
         places.first()?.agent.key(id.as_bytes())
     }
 
