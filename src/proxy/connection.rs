@@ -54,10 +54,9 @@ pub(super) struct Client {
     pub worker: Rc<Worker>,
     pub environment: EnvironmentId,
     pub peer: SocketAddr,
-    /// Whether the peer is a proxy whose word on its clients is taken, by this list.
-    trusted: Cell<bool>,
-    trusted_by: RefCell<Arc<Networks>>,
+    /// Knows whether the peer is a proxy whose word on its clients is taken, by the list beneath.
     pub forwarded: Forwarded,
+    trusted_by: RefCell<Arc<Networks>>,
     /// Whether it speaks TLS.
     pub tls: bool,
     certificate: OnceCell<Box<ClientCertificate>>,
@@ -69,11 +68,10 @@ pub(super) struct Client {
 impl Client {
     pub fn new(worker: Rc<Worker>, environment: EnvironmentId, peer: SocketAddr, tls: bool) -> Rc<Self> {
         let trusted_by = worker.snapshot().options.trusted_proxies.clone();
-        let trusted = trusted_by.contain(peer.ip());
-        let forwarded = Forwarded::new(peer.ip(), trusted, tls);
+        let forwarded = Forwarded::new(peer.ip(), trusted_by.contain(peer.ip()), tls);
         let (certificate, stopping, task) = (OnceCell::new(), Cell::new(false), Task::default());
-        let (trusted, trusted_by) = (Cell::new(trusted), RefCell::new(trusted_by));
-        Rc::new(Self { worker, environment, peer, trusted, trusted_by, forwarded, tls, certificate, stopping, task })
+        let trusted_by = RefCell::new(trusted_by);
+        Rc::new(Self { worker, environment, peer, trusted_by, forwarded, tls, certificate, stopping, task })
     }
 
     /// Who it is, by the certificate that it has shown and that was verified.
@@ -211,14 +209,12 @@ impl ClientConn {
     pub fn locate(&self, headers: &mut HeaderMap, options: &ProxyOptions) {
         let networks = &options.trusted_proxies;
         if !Arc::ptr_eq(&self.trusted_by.borrow(), networks) {
-            let trusted = networks.contain(self.peer.ip());
-            self.trusted.set(trusted);
-            self.forwarded.set_trusted(trusted);
+            self.forwarded.set_trusted(networks.contain(self.peer.ip()));
             self.trusted_by.replace(networks.clone());
             self.address.set(self.peer.ip());
         }
         self.forwarded.strip(headers);
-        if self.trusted.get() {
+        if self.forwarded.is_trusted() {
             self.address.set(trust::client(self.peer.ip(), networks, headers));
         }
     }

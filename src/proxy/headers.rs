@@ -115,6 +115,10 @@ impl Forwarded {
         is_told || (!self.trusted.get() && is_of_earlier_hops(name))
     }
 
+    pub fn is_trusted(&self) -> bool {
+        self.trusted.get()
+    }
+
     /// The peer is believed from now on, or no more.
     pub fn set_trusted(&self, trusted: bool) {
         if self.trusted.replace(trusted) != trusted {

@@ -1,10 +1,11 @@
 use super::*;
 use crate::routing::compile::compile;
+use crate::routing::fixture::head;
 use crate::routing::ids::{SegmentId, Weight};
 use crate::routing::spec::*;
 use crate::routing::table::RoutingTable;
 use crate::telemetry::stats::StatsRegistry;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -60,21 +61,6 @@ fn table() -> RoutingTable {
 
 fn headers(pairs: Pairs<'_>) -> HeaderMap {
     pairs.iter().map(|(name, value)| ((*name).parse().expect("a name"), value.parse().expect("a value"))).collect()
-}
-
-fn head(headers: &HeaderMap) -> Head<'_> {
-    let client = [127, 0, 0, 1].into();
-    Head {
-        method: &Method::GET,
-        host: "h",
-        path: "/",
-        query: None,
-        headers,
-        client,
-        certificate: None,
-        json: None,
-        nonce: 1,
-    }
 }
 
 /// The version, reason and bucket that a request with these headers gets.
