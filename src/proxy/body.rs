@@ -18,6 +18,7 @@ use super::conversation;
 use super::encode::RequestFraming;
 use super::outcome::{Busy, Record};
 use super::pool::Lease;
+use super::share::{FRAME, charge, poll_proceed};
 use super::streamed::Silence;
 use super::upstream::Broken;
 use crate::telemetry::counters::ErrorCode;
@@ -220,6 +221,7 @@ impl Relay {
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Some(lease) = &mut self.lease else { return Poll::Ready(self.broken.take().map(Err)) };
+        ready!(poll_proceed());
         let scratch = &self.record.conn().worker.scratch;
         let polled = match self.unsent.take() {
             Some(broken) => Poll::Ready(Some(Err(broken))),
@@ -267,6 +269,7 @@ impl Relay {
     }
 
     fn pass(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        charge(FRAME);
         if let Some(data) = frame.data_ref() {
             conversation::see(&mut self.record, data);
         }

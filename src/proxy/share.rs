@@ -1,58 +1,229 @@
-//! How much one connection may move before the worker's other connections have their turn.
+//! How a worker's connections share its one thread: how much one may do before the others have their turn, and who
+//! comes next.
 //!
-//! A task ends its turn when its socket has nothing more, or takes nothing more. One that always has more would go on
-//! until the runtime's budget is used up, which counts operations: with 64 KiB each, 128 of them are 8 MiB, and where
-//! many clients send that much, a small request waits for all of them. So bytes count as well: a turn is about 128 KiB.
-//! What is left then comes next time; nothing is lost by it but a trip through the worker's queue.
+//! What a connection does is counted: bytes that it reads from its client or writes to it, frames that it passes on, and
+//! requests. A turn is [`TURN`] bytes or what costs as much, in one go or over time. Who has used it up draws a ticket and
+//! waits until it is called, which happens to one at a time: between two of them the worker looks for what has arrived
+//! meanwhile, and whoever has some of his turn left goes first. So a small request waits for one turn of one of those with
+//! much to move, however many they are, and these have what is left, each as much as the other. They are not starved: one
+//! is called each time that the worker looks, which is at the latest after the runtime's 61 tasks. Where nobody else has
+//! anything to do, a ticket costs a trip through the worker's queue.
 
-use std::task::{Context, Poll};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::task::{Context, Poll, Waker};
 
-use tokio::task::coop::poll_proceed;
+/// The bytes of a turn.
+const TURN: usize = 64 << 10;
+/// What else counts as so many bytes: a frame, however short, and a request.
+pub(super) const FRAME: usize = 256;
+pub(super) const REQUEST: usize = 4 << 10;
 
-/// So many bytes count as one operation more.
-const BYTES_OF_ONE: usize = 1 << 10;
+thread_local! {
+    /// What is left of the turn of whoever is polled now. A thread has one worker, and the socket deep within a
+    /// connection should not have to know it.
+    static LEFT: Cell<usize> = const { Cell::new(usize::MAX) };
+}
 
-/// These bytes were moved in this turn. With the budget used up, the next operation waits, and wakes the task itself.
-pub(super) fn charge(cx: &mut Context<'_>, bytes: usize) {
-    for _ in 0..bytes / BYTES_OF_ONE {
-        match poll_proceed(cx) {
-            Poll::Ready(one) => one.made_progress(),
-            Poll::Pending => return,
+/// Counts what was done in this turn.
+pub(super) fn charge(bytes: usize) {
+    LEFT.set(LEFT.get().saturating_sub(bytes));
+}
+
+/// Asked before anything that is charged: with the turn used up it waits, and its task is polled again when it is called.
+pub(super) fn poll_proceed() -> Poll<()> {
+    if LEFT.get() == 0 { Poll::Pending } else { Poll::Ready(()) }
+}
+
+/// Those of a worker who have used up their turn.
+#[derive(Default)]
+pub(super) struct Turns {
+    waiting: RefCell<VecDeque<Waker>>,
+    /// Tickets that were drawn, and how many of them have been called.
+    drawn: Cell<u64>,
+    called: Cell<u64>,
+    caller: RefCell<Option<Waker>>,
+}
+
+struct Ticket(u64);
+
+impl Turns {
+    /// Calls those who wait, one after the other, for as long as the worker lives.
+    pub async fn call(&self) {
+        loop {
+            poll_fn(|cx| self.poll_call(cx)).await;
+            // Goes on when the worker has looked for what has arrived, and behind that.
+            tokio::task::yield_now().await;
         }
+    }
+
+    fn poll_call(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(next) = self.waiting.borrow_mut().pop_front() else {
+            self.caller.replace(Some(cx.waker().clone()));
+            return Poll::Pending;
+        };
+        self.called.set(self.called.get() + 1);
+        next.wake();
+        Poll::Ready(())
+    }
+
+    fn draw(&self, waker: &Waker) -> Ticket {
+        self.waiting.borrow_mut().push_back(waker.clone());
+        self.drawn.set(self.drawn.get() + 1);
+        if let Some(caller) = self.caller.take() {
+            caller.wake();
+        }
+        Ticket(self.drawn.get())
+    }
+
+    fn is_called(&self, ticket: &Ticket) -> bool {
+        ticket.0 <= self.called.get()
+    }
+}
+
+/// The turn of one task.
+pub(super) struct Turn {
+    left: usize,
+    /// Until it is called, whatever else wakes the task.
+    ticket: Option<Ticket>,
+}
+
+impl Default for Turn {
+    fn default() -> Self {
+        Self { left: TURN, ticket: None }
+    }
+}
+
+impl Turn {
+    /// Its task is not polled before it is called.
+    pub fn is_over(&self) -> bool {
+        self.ticket.is_some()
+    }
+
+    /// Polls the task, if it may go on.
+    pub fn poll<T>(
+        &mut self,
+        turns: &Turns,
+        cx: &mut Context<'_>,
+        task: impl FnOnce(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        if self.ticket.as_ref().is_some_and(|ticket| !turns.is_called(ticket)) {
+            return Poll::Pending;
+        }
+        self.ticket = None;
+        LEFT.set(self.left);
+        let polled = task(cx);
+        self.left = LEFT.replace(usize::MAX);
+        if self.left == 0 && polled.is_pending() {
+            self.left = TURN;
+            self.ticket = Some(turns.draw(cx.waker()));
+        }
+        polled
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
+    use std::rc::Rc;
+
+    use tokio::task::{LocalSet, spawn_local, yield_now};
 
     use super::*;
 
-    #[tokio::test(flavor = "current_thread")]
-    async fn a_turn_is_bounded_in_bytes_and_the_next_one_comes() {
-        const PIECE: usize = 64 << 10;
-        let turn = || {
-            poll_fn(|cx| {
-                let mut moved = 0;
-                while poll_proceed(cx).is_ready() {
-                    charge(cx, PIECE);
-                    moved += PIECE;
-                    assert!(moved < 1 << 20, "it never ends");
+    /// Moves so many pieces as fast as it may, and tells of each.
+    async fn moves(turns: Rc<Turns>, pieces: usize, bytes: usize, tell: impl Fn()) {
+        let (mut turn, mut moved) = (Turn::default(), 0);
+        let piece = |_: &mut Context<'_>| {
+            while moved < pieces {
+                if poll_proceed().is_pending() {
+                    return Poll::Pending;
                 }
-                Poll::Ready(moved)
-            })
+                charge(bytes);
+                moved += 1;
+                tell();
+            }
+            Poll::Ready(())
         };
-        for _ in 0..3 {
-            tokio::task::yield_now().await;
-            let moved = turn().await;
-            assert!(moved >= PIECE, "{moved}");
-        }
-        // What is small is not counted.
-        let small = poll_fn(|cx| {
-            (0..10_000).for_each(|_| charge(cx, 1000));
-            Poll::Ready(poll_proceed(cx).is_ready())
-        });
-        tokio::task::yield_now().await;
-        assert!(small.await);
+        let mut piece = piece;
+        poll_fn(|cx| turn.poll(&turns, cx, &mut piece)).await;
+    }
+
+    async fn among_callers(test: impl AsyncFnOnce(Rc<Turns>)) {
+        let local = LocalSet::new();
+        let test = async {
+            let turns = Rc::new(Turns::default());
+            let caller = turns.clone();
+            spawn_local(async move { caller.call().await });
+            test(turns).await;
+        };
+        local.run_until(test).await;
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn those_with_much_to_move_take_turns_of_the_same_size() {
+        among_callers(async |turns| {
+            let order = Rc::new(RefCell::new(Vec::new()));
+            let tasks = ["a", "b", "c"].map(|name| {
+                let order = order.clone();
+                spawn_local(moves(turns.clone(), 24, TURN / 8, move || order.borrow_mut().push(name)))
+            });
+            for task in tasks {
+                task.await.expect("does not panic");
+            }
+            let order = order.borrow().chunk_by(PartialEq::eq).map(|turn| (turn[0], turn.len())).collect::<Vec<_>>();
+            assert_eq!(order, ["a", "b", "c"].map(|name| (name, 8)).repeat(3));
+        })
+        .await;
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn who_has_some_of_his_turn_left_waits_for_one_of_the_others_at_most() {
+        among_callers(async |turns| {
+            let heavy = Rc::new(Cell::new(0));
+            let count = || {
+                let heavy = heavy.clone();
+                move || heavy.set(heavy.get() + 1)
+            };
+            let tasks: Vec<_> = (0..100).map(|_| spawn_local(moves(turns.clone(), 50, TURN, count()))).collect();
+            // Each has had its first turn.
+            while heavy.get() < 100 {
+                yield_now().await;
+            }
+            for _ in 0..200 {
+                let before = heavy.get();
+                moves(turns.clone(), 1, 100, || {}).await;
+                yield_now().await;
+                assert!(heavy.get() - before <= 2, "{} turns of others", heavy.get() - before);
+            }
+            assert!(heavy.get() >= 200, "they go on all the same");
+            for task in tasks {
+                task.await.expect("does not panic");
+            }
+            assert_eq!(heavy.get(), 5000);
+        })
+        .await;
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn small_steps_use_up_a_turn_too() {
+        among_callers(async |turns| {
+            let mut turn = Turn::default();
+            for _ in 0..TURN / 1024 {
+                assert!(turn.ticket.is_none());
+                // It waits for something each time.
+                let step = poll_fn(|cx| {
+                    let _: Poll<()> = turn.poll(&turns, cx, |_| {
+                        charge(1024);
+                        Poll::Pending
+                    });
+                    Poll::Ready(())
+                });
+                step.await;
+            }
+            assert!(turn.ticket.is_some() && turn.left == TURN);
+            assert!(poll_proceed().is_ready(), "outside of a turn nothing is counted");
+        })
+        .await;
     }
 }

@@ -27,7 +27,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::connection::ClientStream;
 use super::outcome::Record;
 use super::pool::Lease;
-use super::share::charge;
 use super::upstream::Http1;
 use crate::telemetry::stats::Outcome;
 
@@ -211,7 +210,6 @@ impl Way {
             Ok(0) | Err(_) => Poll::Ready(Err(Side::To)),
             Ok(count) => {
                 self.moved += count as u64;
-                charge(cx, count);
                 Poll::Ready(Ok(count))
             }
         }

@@ -2,7 +2,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::{Future, poll_fn};
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,6 +17,7 @@ pub use super::connection::Floods;
 use super::connection::{self, Client, Date, Speaks};
 use super::listen::{Addresses, Counted};
 use super::pool::Pools;
+use super::share::{Turn, Turns};
 use super::shed::{Load, SheddingOptions};
 use super::upstream::Scratch;
 use crate::random;
@@ -143,6 +146,7 @@ pub(super) struct Worker {
     pub scratch: Scratch,
     pub date: Date,
     pub load: Load,
+    pub turns: Turns,
     caches: RefCell<Caches>,
     random: Cell<u64>,
     connections: RefCell<HashMap<u64, Rc<Client>>>,
@@ -169,6 +173,7 @@ impl Worker {
             scratch: Scratch::default(),
             date: Date::default(),
             load: Load::default(),
+            turns: Turns::default(),
             caches: RefCell::new(caches),
             random: Cell::new(seed()),
             connections: RefCell::default(),
@@ -212,7 +217,8 @@ impl Worker {
         tokio::task::spawn_local(async move {
             let _place = place;
             let _listed = Listed { worker: &worker, number };
-            connection::run(stream, client, accepted.speaks).await;
+            let (mut turn, mut connection) = (Turn::default(), pin!(connection::run(stream, client, accepted.speaks)));
+            poll_fn(|cx| turn.poll(&worker.turns, cx, |cx| connection.as_mut().poll(cx))).await;
         });
     }
 
@@ -356,11 +362,16 @@ async fn watch_load(worker: Rc<Worker>) {
     worker.load.watch(worker.index, options, &worker.counters().shedding).await;
 }
 
+async fn call_turns(worker: Rc<Worker>) {
+    worker.turns.call().await;
+}
+
 async fn work(worker: Rc<Worker>, mut inbox: mpsc::Receiver<(Accepted, Place)>, mut stop: StopSignal) {
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut accepting = true;
     tokio::task::spawn_local(watch_load(worker.clone()));
+    tokio::task::spawn_local(call_turns(worker.clone()));
     loop {
         tokio::select! {
             accepted = inbox.recv(), if accepting => match accepted {

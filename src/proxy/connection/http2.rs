@@ -38,6 +38,7 @@ use frames::{Frames, Watched};
 use super::{Client, ClientConn, Opened, Task};
 use crate::proxy::client_body::ClientBody;
 use crate::proxy::serve::serve;
+use crate::proxy::share::Turn;
 use crate::proxy::worker::ProxyOptions;
 use crate::telemetry::counters::{ErrorCode, add};
 
@@ -286,7 +287,8 @@ impl<F: Future<Output = ()> + 'static> Executor<F> for OnWorker {
             return;
         };
         let place = streams.admit(conn.clone());
-        tokio::task::spawn_local(StreamTask { streams, conn, place, future: Box::pin(future) });
+        let (turn, future) = (Turn::default(), Box::pin(future));
+        tokio::task::spawn_local(StreamTask { streams, conn, place, turn, future });
     }
 }
 
@@ -295,6 +297,7 @@ struct StreamTask<F> {
     streams: Rc<Streams>,
     conn: Rc<ClientConn>,
     place: usize,
+    turn: Turn,
     future: Pin<Box<F>>,
 }
 
@@ -306,7 +309,9 @@ impl<F: Future<Output = ()>> Future for StreamTask<F> {
             stream.task.remember(cx.waker());
         }
         // Nobody took the expiry: it is the client that takes no more. Dropping its future resets the stream.
-        if self.future.as_mut().poll(cx).is_ready() || self.conn.take_expired() {
+        let Self { streams, turn, future, .. } = &mut *self;
+        let polled = turn.poll(&streams.client.worker.turns, cx, |cx| future.as_mut().poll(cx));
+        if polled.is_ready() || (!turn.is_over() && self.conn.take_expired()) {
             return Poll::Ready(());
         }
         self.streams.look_by(self.conn.next_look());

@@ -2,10 +2,12 @@
 //!
 //! Under TLS a write is taken when it is encrypted, and at most [`SEND_BYTES`] of that wait for the socket: who has
 //! written flushes before he waits for anything else. A plain socket has nothing to flush.
+//!
+//! What passes either way counts for the turn of the task (see [`share`](crate::proxy::share)).
 
 use std::io::{self, IoSlice, Write};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustls::ServerConnection;
@@ -13,6 +15,8 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
+
+use crate::proxy::share::{charge, poll_proceed};
 
 /// What of a client that takes nothing is held encrypted.
 pub(super) const SEND_BYTES: usize = 32 << 10;
@@ -85,19 +89,26 @@ impl Write for Now<'_> {
 
 impl AsyncRead for ClientStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
+        ready!(poll_proceed());
+        let before = buffer.filled().len();
+        ready!(match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
-        }
+        })?;
+        charge(buffer.filled().len() - before);
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for ClientStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
+        ready!(poll_proceed());
+        let count = ready!(match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
+        })?;
+        charge(count);
+        Poll::Ready(Ok(count))
     }
 
     fn poll_write_vectored(
@@ -105,10 +116,13 @@ impl AsyncWrite for ClientStream {
         cx: &mut Context<'_>,
         buffers: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
+        ready!(poll_proceed());
+        let count = ready!(match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, buffers),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, buffers),
-        }
+        })?;
+        charge(count);
+        Poll::Ready(Ok(count))
     }
 
     fn is_write_vectored(&self) -> bool {

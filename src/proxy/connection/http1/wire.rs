@@ -18,7 +18,6 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use super::super::{ClientConn, ClientStream, Opened};
 use crate::proxy::client_body::ClientBroken;
 use crate::proxy::decode::{Framing, Piece};
-use crate::proxy::share::charge;
 use crate::proxy::upstream::{DIRECT_BYTES, DIRECT_FROM_BYTES, trim};
 
 /// So much and one read is taken of what a client sends ahead of its turn; the rest stays with the kernel.
@@ -137,7 +136,6 @@ impl Wire {
         let capacity = usize::try_from(ahead).unwrap_or(usize::MAX).min(DIRECT_BYTES);
         let mut buffer = BytesMut::with_capacity(capacity);
         let count = ready!(pin!(self.stream.borrow_mut().read_buf(&mut buffer)).poll(cx))?;
-        charge(cx, count);
         self.input.replace(trim(buffer));
         Poll::Ready(Ok(count))
     }
@@ -146,7 +144,6 @@ impl Wire {
     pub(super) fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(buffer);
         ready!(Pin::new(&mut *self.stream.borrow_mut()).poll_read(cx, &mut buffer))?;
-        charge(cx, buffer.filled().len());
         Poll::Ready(Ok(buffer.filled().len()))
     }
 
@@ -170,15 +167,11 @@ impl Wire {
     /// Writes one buffer after the other in one call.
     pub(super) fn poll_write_two(&self, cx: &mut Context<'_>, first: &[u8], second: &[u8]) -> Poll<io::Result<usize>> {
         let mut stream = self.stream.borrow_mut();
-        let written = if second.is_empty() {
+        if second.is_empty() {
             Pin::new(&mut *stream).poll_write(cx, first)
         } else {
             Pin::new(&mut *stream).poll_write_vectored(cx, &[io::IoSlice::new(first), io::IoSlice::new(second)])
-        };
-        if let Poll::Ready(Ok(count)) = written {
-            charge(cx, count);
         }
-        written
     }
 
     /// Under TLS, what was written is with the kernel only then.
