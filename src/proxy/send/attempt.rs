@@ -162,12 +162,15 @@ async fn lease(
         add(&counters.upstream_reused);
         return Ok(lease);
     }
+    // What connects is in a place of its own: every client connection would hold its size.
     if spec.protocol == Protocol::Http2 {
-        let place = request.connect(record, pool.http2.place(dial, request.probe)).await.inspect_err(tell)?;
+        let connecting = Box::pin(pool.http2.place(dial, request.probe));
+        let place = request.connect(record, connecting).await.inspect_err(tell)?;
         add(if place.first { &counters.upstream_opened } else { &counters.upstream_reused });
         return Ok(Lease::new(pool, Upstream::Http2(Box::new(Http2::new(place)))));
     }
-    let upstream = request.connect(record, dial.http1()).await.inspect_err(tell)?;
+    let connecting = Box::pin(dial.http1());
+    let upstream = request.connect(record, connecting).await.inspect_err(tell)?;
     add(&counters.upstream_opened);
     Ok(Lease::new(pool, upstream))
 }
