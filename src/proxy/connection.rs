@@ -30,6 +30,7 @@ use tokio::net::TcpStream;
 use super::error::raw_reply;
 use super::headers::Forwarded;
 use super::interim::Interim;
+use super::share::{REQUEST, charge};
 use super::trust;
 use super::tunnel::Tunnel;
 use super::worker::{ProxyOptions, Worker};
@@ -194,6 +195,7 @@ impl ClientConn {
     }
 
     pub fn begin_exchange(&self, now: Instant, options: &ProxyOptions) {
+        charge(REQUEST);
         self.busy.set(true);
         self.started.set(now);
         self.moved.set(now);
