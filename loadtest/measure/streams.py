@@ -7,11 +7,12 @@ import sys
 import time
 from dataclasses import dataclass
 
+from . import wire
 from .children import allow_open_files, cpu_seconds, free_port, need, resident_bytes, say
 from .peers import HERE, PROBED_USERS, UNTAPPED, address_words, check_split, start_proxies, start_proxy
 from .report import machine, print_table
 
-PARTS = ["time", "memory"]
+PARTS = ["time", "wire", "memory"]
 # Of a proxy beside its connections: listeners, logs, and what its threads wait with.
 SPARE_FILES = 200
 STREAMS_PER_HTTP2_CONNECTION = 100
@@ -43,6 +44,8 @@ def compare(options, directory, children):
     tables = []
     if "time" in options.parts:
         tables += compare_times(options, directory, children, client)
+    if "wire" in options.parts and wire.is_possible():
+        tables.append(compare_on_wire(options, directory, children, client))
     if "memory" in options.parts:
         tables += compare_memory(options, directory, children, client, open_files)
 
@@ -187,6 +190,37 @@ def caption(options):
     protocol = "HTTP/2" if options.http2 else "HTTP/1.1"
     return (f"{machine()}; server-sent events, clients over {protocol}, one worker on one core, medians of "
             f"{options.rounds} interleaved rounds of {options.seconds} s.")
+
+
+# --- on the wire -------------------------------------------------------------------------------------
+
+
+def compare_on_wire(options, directory, children, client):
+    words = start_agents(options, children)
+    agents = [int(words[name].rpartition(":")[2]) for name in ["STABLE_LISTEN", "CANARY_LISTEN"]]
+    peers = [peer for peer in start_proxies(options, directory, children, words) if peer.name != UNTAPPED]
+    rounds = []
+    for number in range(options.rounds):
+        rounds.append({})
+        first = number % len(peers)
+        for shape in [ONE, MANY]:
+            for peer in peers[first:] + peers[:first]:
+                port = peer.http2_port if options.http2 else peer.port
+                capture = wire.Capture(options, directory, children, port, agents)
+                turn(options, peer.name, peer, port, shape, children, client)
+                rounds[-1][peer.name, shape] = p50, p99 = wire.quantiles(capture.finish())
+                say(f"round {number + 1}/{options.rounds}  {shape.name:<11}  {peer.name:<18} held p50 {p50:6.0f} µs  "
+                    f"p99 {p99:6.0f} µs")
+    children.stop_all()
+    header = ["proxy"] + [f"{shape.name}, {quantile}" for shape in [ONE, MANY] for quantile in ["p50", "p99"]]
+    rows = []
+    for peer in peers:
+        figures = [statistics.median(taken[peer.name, shape][rank] for taken in rounds)
+                   for shape in [ONE, MANY] for rank in [0, 1]]
+        rows.append([f"{peer.name} {peer.version}", *(f"{figure / 1000:.3f} ms" for figure in figures)])
+    what = ("How long a proxy holds a request and its first token, together, from packet to packet on the loopback "
+            f"interface. {caption(options)}")
+    return what, header, rows
 
 
 # --- memory ------------------------------------------------------------------------------------------

@@ -12,9 +12,7 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Uri, request};
 
 use super::chunked::is_trailer;
-use super::headers::{
-    Forwarded, VERSION_HEADER, X_FORWARDED_CLIENT_CERT, is_hop_by_hop, may_be_of_this_hop, named_by_connection,
-};
+use super::headers::{Forwarded, VERSION_HEADER, is_hop_by_hop, may_be_of_this_hop, named_by_connection};
 use super::read::AsReceived;
 
 /// How an endpoint learns where the body ends.
@@ -215,7 +213,6 @@ fn is_replaced(name: &HeaderName, value: &HeaderValue, seen: &mut Seen) -> bool 
             seen.relayed = true;
             true
         }
-        23 => name == X_FORWARDED_CLIENT_CERT,
         _ => may_be_of_this_hop(name) && is_hop_by_hop(name),
     }
 }

@@ -317,35 +317,10 @@ fn a_canary_that_fails_is_rolled_back_whatever_becomes_of_its_endpoints() {
 
 mod checks {
     use super::*;
+    use crate::harness::Checked;
 
     const CHECK: &str =
         "    checks: [{ http: { path: /healthz }, interval: 100ms, timeout: 10s, retries: 1, successes: 2 }]\n";
-
-    /// Serves every request, and says of its health what it is told to.
-    struct Checked {
-        endpoint: Endpoint,
-        healthy: Arc<AtomicBool>,
-        served: Arc<AtomicUsize>,
-    }
-
-    impl Checked {
-        fn new(healthy: bool) -> Self {
-            let (healthy, served) = (Arc::new(AtomicBool::new(healthy)), Arc::new(AtomicUsize::new(0)));
-            let (switch, counter) = (healthy.clone(), served.clone());
-            let endpoint = Endpoint::answering(move |request| {
-                if request.start.starts_with("GET /healthz ") {
-                    return if switch.load(Ordering::SeqCst) { ok("ready") } else { status(503) };
-                }
-                counter.fetch_add(1, Ordering::SeqCst);
-                ok("served")
-            });
-            Self { endpoint, healthy, served }
-        }
-
-        fn served(&self) -> usize {
-            self.served.load(Ordering::SeqCst)
-        }
-    }
 
     #[test]
     fn an_unhealthy_endpoint_gets_nothing_until_it_passes() {

@@ -238,6 +238,33 @@ impl Drop for Endpoint {
     }
 }
 
+/// An endpoint that says "served", and of its health at `/healthz` what it is told to.
+pub struct Checked {
+    pub endpoint: Endpoint,
+    pub healthy: Arc<AtomicBool>,
+    served: Arc<AtomicUsize>,
+}
+
+impl Checked {
+    pub fn new(healthy: bool) -> Self {
+        let (healthy, served) = (Arc::new(AtomicBool::new(healthy)), Arc::new(AtomicUsize::new(0)));
+        let (switch, counter) = (healthy.clone(), served.clone());
+        let endpoint = Endpoint::answering(move |request| {
+            if request.start.starts_with("GET /healthz ") {
+                return if switch.load(Ordering::SeqCst) { ok("ready") } else { status(503) };
+            }
+            counter.fetch_add(1, Ordering::SeqCst);
+            ok("served")
+        });
+        Self { endpoint, healthy, served }
+    }
+
+    /// How many requests it has had that were no checks.
+    pub fn served(&self) -> usize {
+        self.served.load(Ordering::SeqCst)
+    }
+}
+
 pub fn ok(text: &str) -> String {
     format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}", text.len())
 }

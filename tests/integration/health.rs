@@ -1,38 +1,11 @@
 //! Health gates: no request before the version is healthy, and back when it no longer is.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{App, Endpoint, eventually, ok, status};
-
-/// A version whose health can be switched; counts the requests that are not checks.
-struct Standby {
-    endpoint: Endpoint,
-    healthy: Arc<AtomicBool>,
-    served: Arc<AtomicUsize>,
-}
-
-impl Standby {
-    fn new(healthy: bool) -> Self {
-        let (healthy, served) = (Arc::new(AtomicBool::new(healthy)), Arc::new(AtomicUsize::new(0)));
-        let (switch, counter) = (healthy.clone(), served.clone());
-        let endpoint = Endpoint::answering(move |request| {
-            if request.start.starts_with("GET /healthz ") {
-                return if switch.load(Ordering::SeqCst) { ok("ready") } else { status(503) };
-            }
-            counter.fetch_add(1, Ordering::SeqCst);
-            ok("new")
-        });
-        Self { endpoint, healthy, served }
-    }
-
-    fn served(&self) -> usize {
-        self.served.load(Ordering::SeqCst)
-    }
-}
+use crate::harness::{App, Checked, Endpoint, eventually};
 
 const CHECK: &str = "[{ http: { path: /healthz }, interval: 100ms, timeout: 10s, retries: 1 }]";
 
@@ -57,7 +30,7 @@ fn send(app: &App, number: usize) {
 
 #[test]
 fn an_unhealthy_standby_never_gets_a_request() {
-    let (stable, standby) = (Endpoint::saying("old"), Standby::new(false));
+    let (stable, standby) = (Endpoint::saying("old"), Checked::new(false));
     let app = gated(&stable, &standby.endpoint, &format!("      strategy: blue-green\n      health: {CHECK}\n"));
     eventually("it is known to be unhealthy", || deployment(&app)["health"][0]["healthy"] == Value::Bool(false));
     send(&app, 100);
@@ -78,7 +51,7 @@ fn an_unhealthy_standby_never_gets_a_request() {
 
 #[test]
 fn a_version_that_turns_unhealthy_in_its_ramp_is_rolled_back() {
-    let (stable, standby) = (Endpoint::saying("old"), Standby::new(true));
+    let (stable, standby) = (Endpoint::saying("old"), Checked::new(true));
     let steps = "      steps: [{ weight: 50%, hold: 1h }, { weight: 100% }]\n";
     let app = gated(&stable, &standby.endpoint, &format!("{steps}      health: {CHECK}\n"));
     eventually("the ramp begins", || {

@@ -74,6 +74,31 @@ fn a_conversation_stays_across_a_ramp_and_reloads() {
 }
 
 #[test]
+fn a_version_that_is_gone_has_no_figures_of_conversations() {
+    let endpoint = Endpoint::saying("ok");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pointsman.yaml");
+    let write = |version: &str| {
+        std::fs::write(
+            &path,
+            format!("{PORTS}agents:\n  bot:\n    versions: {{ {version}: {{ endpoints: ['{}'] }} }}\n    stable: {version}\n{BY_HEADER}", endpoint.url()),
+        )
+        .unwrap();
+    };
+    write("1.0.0");
+    let app = App::watching(&path);
+    let has_figures = |version: &str| {
+        let line = format!("pointsman_conversations{{environment=\"default\",agent=\"bot\",version=\"{version}\"}}");
+        app.admin_get("/metrics").text().contains(&line)
+    };
+    assert_eq!(version(&app, 1), "1.0.0");
+    assert!(has_figures("1.0.0"));
+    write("2.0.0");
+    eventually("the other version has the conversation", || version(&app, 1) == "2.0.0");
+    eventually("the figures are the other version's", || has_figures("2.0.0") && !has_figures("1.0.0"));
+}
+
+#[test]
 fn a_rollback_takes_its_conversations_with_it() {
     let (stable, canary) = (Endpoint::saying("old"), Endpoint::answering(|_| status(500)));
     let deployment = "    deployment:\n      version: 2.0.0\n      steps: [{ weight: 50%, hold: 1h }, { weight: 100% }]\n      guards: [{ metric: error_rate, above: 20%, window: 1m, min_requests: 10 }]\n";
