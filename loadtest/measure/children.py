@@ -71,6 +71,12 @@ def cpu_seconds(root):
     return sum(int(fields[11]) + int(fields[12]) for fields in family(root)) / TICKS_PER_SECOND
 
 
+def precise_cpu_seconds(process):
+    """Time on a core so far of all threads of one process; those that have ended are not counted."""
+    threads = pathlib.Path(f"/proc/{process}/task").iterdir()
+    return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
+
+
 def resident_bytes(root):
     """Resident memory of a process and all its descendants; what they share counts for each."""
     return sum(int(fields[21]) for fields in family(root)) * resource.getpagesize()

@@ -13,10 +13,14 @@ from .children import say
 START_SECONDS = 15
 
 
-def start_agent(children, options, name, *behaviour, nice=0):
+# Runs when nobody else has anything to do on the core.
+IDLE = ["chrt", "--idle", "0"]
+
+
+def start_agent(children, options, name, *behaviour, prefix=()):
     """A mock agent that answers at once unless told otherwise; its address."""
     agent = children.start(name, options.cores[1], [
-        "nice", "-n", nice, options.binary.resolve(), "mock-agent", "--address", "127.0.0.1:0", "--name", name,
+        *prefix, options.binary.resolve(), "mock-agent", "--address", "127.0.0.1:0", "--name", name,
         "--latency", "0s", "--jitter", "0s", *behaviour])
     found = wait_for(agent, children, name, rf"mock agent {re.escape(name)} on (http://\S+)")
     return found[0]

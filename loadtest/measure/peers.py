@@ -22,6 +22,8 @@ START_SECONDS = 15
 
 # Pointsman that looks into no stream.
 UNTAPPED = "pointsman-untapped"
+# HAProxy that copies bytes and nothing else.
+BARE = "bare-tcp"
 NAMES = ["nginx", "haproxy", "envoy", "pointsman"]
 
 # What differs from run to run in the configurations of loadtest/peers/.
@@ -64,6 +66,7 @@ def start_proxy(name, options, directory, children, words):
         "envoy": ("envoy.yaml", ["--concurrency", "1", "--disable-hot-restart", "-l", "warn", "-c"]),
         "pointsman": ("pointsman.yaml", ["run", "--config"]),
         UNTAPPED: ("pointsman.yaml", ["run", "--config"]),
+        BARE: ("bare.cfg", ["-db", "-f"]),
     }[name]
     if name == UNTAPPED:
         words["POINTSMAN_STREAMS"] = "streams: { dialect: off }"
@@ -112,9 +115,10 @@ def find(name, options):
         return None
     if name == "envoy":
         return find_envoy(options.envoy)
-    program = shutil.which(name)
+    package = "haproxy" if name == BARE else name
+    program = shutil.which(package)
     if program is None:
-        say(f"{name}: skipped, not installed (apt-get install {name})")
+        say(f"{name}: skipped, not installed (apt-get install {package})")
     return program
 
 
@@ -136,7 +140,7 @@ def find_envoy(fetch):
 
 
 def version_of(name, program):
-    flag = "-v" if name in ("nginx", "haproxy") else "--version"
+    flag = "-v" if name in ("nginx", "haproxy", BARE) else "--version"
     shown = subprocess.run([program, flag], capture_output=True, text=True, check=False)
     match = re.search(r"\b\d+\.\d+\.\d+", shown.stdout + shown.stderr)
     return match[0] if match else "unknown"

@@ -8,11 +8,11 @@ import time
 from dataclasses import dataclass
 
 from . import wire
-from .children import allow_open_files, cpu_seconds, free_port, need, resident_bytes, say
-from .peers import HERE, PROBED_USERS, UNTAPPED, address_words, check_split, start_proxies, start_proxy
+from .children import allow_open_files, cpu_seconds, free_port, need, precise_cpu_seconds, resident_bytes, say
+from .peers import BARE, HERE, PROBED_USERS, UNTAPPED, address_words, check_split, start_proxies, start_proxy
 from .report import machine, print_table
 
-PARTS = ["time", "wire", "memory"]
+PARTS = ["time", "tap", "wire", "memory"]
 # Of a proxy beside its connections: listeners, logs, and what its threads wait with.
 SPARE_FILES = 200
 STREAMS_PER_HTTP2_CONNECTION = 100
@@ -35,6 +35,8 @@ ONE = Shape("1 stream", 1, 0, "tokens=5&token_interval=1ms")
 MANY = Shape("512 streams", 512, 2, "tokens=40&token_interval=50ms")
 FAST = Shape("full speed", 8, 0, "tokens=20000&token_interval=0s")
 SHAPES = [ONE, MANY, FAST]
+# Of each of two at the same time.
+HALVES = [Shape("512 streams", 256, 2, MANY.query), Shape("full speed", 4, 0, FAST.query)]
 
 
 def compare(options, directory, children):
@@ -44,6 +46,8 @@ def compare(options, directory, children):
     tables = []
     if "time" in options.parts:
         tables += compare_times(options, directory, children, client)
+    if "tap" in options.parts and options.binary.is_file():
+        tables.append(compare_tap(options, directory, children, client))
     if "wire" in options.parts and wire.is_possible():
         tables.append(compare_on_wire(options, directory, children, client))
     if "memory" in options.parts:
@@ -133,17 +137,17 @@ def turn(options, name, peer, port, shape, children, client):
     return Turn(said["first_token_us"]["p50"], said["first_token_us"]["p99"], cpu)
 
 
-def start_client(options, children, client, port, shape, seconds):
+def start_client(options, children, client, port, shape, seconds, name="client"):
     command = [client, "--address", f"127.0.0.1:{port}", "--path", f"/v1/chat/completions?{shape.query}",
                "--streams", shape.streams, "--ramp", shape.ramp, "--seconds", seconds]
     if options.http2:
         command += ["--http2", -(-shape.streams // STREAMS_PER_HTTP2_CONNECTION)]
-    return children.start("client", options.cores[1], command)
+    return children.start(name, options.cores[1], command)
 
 
-def wait_for_client(name, process, children, timeout):
+def wait_for_client(name, process, children, timeout, client="client"):
     try:
-        output = children.finish("client", process, timeout)
+        output = children.finish(client, process, timeout)
     except subprocess.TimeoutExpired:
         sys.exit(f"the streams through {name} did not end")
     if process.returncode != 0:
@@ -171,17 +175,11 @@ def times_table(options, peers, rounds):
 
 def cpu_table(options, peers, rounds):
     shapes = [MANY, FAST]
-    untapped = any(peer.name == UNTAPPED for peer in peers)
     header = ["proxy", *(f"CPU per MB, {shape.name}" for shape in shapes)]
-    header += [f"against untapped, {shape.name}" for shape in shapes] if untapped else []
     rows = []
     for peer in peers:
-        def cpu(taken, shape, name=peer.name):
-            return taken[name, shape].cpu_ms_per_megabyte
-        row = [f"{median(rounds, lambda taken: cpu(taken, shape)):.2f} ms" for shape in shapes]
-        if untapped:
-            row += [f"{median(rounds, lambda taken: cpu(taken, shape) / cpu(taken, shape, UNTAPPED)):.3f}"
-                    for shape in shapes]
+        row = [f"{median(rounds, lambda taken: taken[peer.name, shape].cpu_ms_per_megabyte):.2f} ms"
+               for shape in shapes]
         rows.append([f"{peer.name} {peer.version}", *row])
     return f"CPU per megabyte of streams. {caption(options)}", header, rows
 
@@ -192,13 +190,53 @@ def caption(options):
             f"{options.rounds} interleaved rounds of {options.seconds} s.")
 
 
+# --- the look into the streams ------------------------------------------------------------------------
+
+
+def compare_tap(options, directory, children, client):
+    """With it and without, each with half of the streams at the same time: what disturbs one disturbs the other."""
+    words = start_agents(options, children)
+    peers = [start_proxy(name, options, directory, children, words) for name in ["pointsman", UNTAPPED]]
+    ratios = {shape.name: [] for shape in HALVES}
+    for number in range(options.rounds):
+        for shape in HALVES:
+            with_it, without = side_by_side(options, peers if number % 2 else peers[::-1], shape, children, client)
+            if not number % 2:
+                with_it, without = without, with_it
+            ratios[shape.name].append(with_it / without)
+            say(f"round {number + 1}/{options.rounds}  {shape.name:<11}  CPU per MB with the tap against without "
+                f"{with_it / without:.3f}")
+    children.stop_all()
+    header = ["streams", "CPU per MB with the tap against without", "from", "to"]
+    rows = [[name, *(f"{figure:.3f}" for figure in [statistics.median(taken), min(taken), max(taken)])]
+            for name, taken in ratios.items()]
+    return f"The look into the streams, half of them with it and half without. {caption(options)}", header, rows
+
+
+def side_by_side(options, peers, shape, children, client):
+    """The CPU per megabyte of each."""
+    before = [precise_cpu_seconds(peer.process.pid) for peer in peers]
+    clients = [start_client(options, children, client, peer.port, shape, options.seconds, f"client-{peer.name}")
+               for peer in peers]
+    costs = []
+    said = [wait_for_client(peer.name, process, children, options.seconds + 60, f"client-{peer.name}")
+            for peer, process in zip(peers, clients, strict=True)]
+    for peer, begun, told in zip(peers, before, said, strict=True):
+        if told["failed"]:
+            sys.exit(f"{peer.name}: {told['failed']} streams failed: {told['failures']}")
+        costs.append((precise_cpu_seconds(peer.process.pid) - begun) / told["bytes"])
+    return costs
+
+
 # --- on the wire -------------------------------------------------------------------------------------
 
 
 def compare_on_wire(options, directory, children, client):
     words = start_agents(options, children)
     agents = [int(words[name].rpartition(":")[2]) for name in ["STABLE_LISTEN", "CANARY_LISTEN"]]
-    peers = [peer for peer in start_proxies(options, directory, children, words) if peer.name != UNTAPPED]
+    peers = start_proxies(options, directory, children, words)
+    bare = None if options.http2 else start_proxy(BARE, options, directory, children, words)
+    peers += [bare] if bare else []
     rounds = []
     for number in range(options.rounds):
         rounds.append({})
@@ -236,8 +274,6 @@ def compare_memory(options, directory, children, client, open_files):
     header = ["proxy", "streams at once", "whole", "failed", "memory before", "per stream", "CPU per MB"]
     rows = []
     for name in options.only:
-        if name == UNTAPPED:
-            continue
         # All of them anew, so that none profits from, or pays for, what was before.
         words = start_agents(options, children)
         # Two for each stream; nginx begins to close new ones when a sixteenth of them is left.
