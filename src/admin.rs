@@ -34,6 +34,7 @@ use serde_json::Value;
 use crate::control::request::{self, DeploymentRequest};
 use crate::control::service::Control;
 use crate::ready::Readiness;
+use crate::routing::path::EncodedSlash;
 use crate::routing::spec::AgentSpec;
 use crate::routing::standing::Known;
 use crate::telemetry::reload::ReloadStatus;
@@ -66,6 +67,8 @@ pub struct AdminState {
     pub certificates: Cells,
     /// What the proxy knows of conversations, for explanations.
     pub known: Arc<dyn Fn() -> Known + Send + Sync>,
+    /// How the proxy reads escaped slashes in paths, likewise.
+    pub slashes: Arc<dyn Fn() -> EncodedSlash + Send + Sync>,
 }
 
 /// How a deployment is asked for: as in the file, which is the configuration's to know. `app` brings the two

@@ -235,6 +235,10 @@ impl Plane {
                 let shared = self.shared.clone();
                 Arc::new(move || Known { pins: shared.pins.clone(), keys: shared.options.load().keys.clone() })
             },
+            slashes: {
+                let shared = self.shared.clone();
+                Arc::new(move || shared.options.load().paths.slashes)
+            },
             certificates: self.certificates.clone(),
             form: DeploymentForm { read: config::deployment_request, schema: config::deployment_schema },
         };

@@ -55,6 +55,7 @@ fn a_path_is_matched_and_forwarded_in_its_normal_form() {
 fn a_path_may_be_forwarded_as_it_was_received_and_slashes_kept() {
     let (open, guarded) = (Endpoint::echo(), Endpoint::echo());
     let app = app("paths: { encoded_slash: keep, forward: as_received }\n", &open, &guarded);
+    assert_eq!(app.admin_get("/api/v1/agents/open/explain?path=/a%252Fb").status(), 200);
     for (target, version) in [
         ("/a/../admin?b", "2.0.0"),
         ("//admin", "2.0.0"),
@@ -73,5 +74,5 @@ fn explain_takes_a_path_in_any_form() {
     let (open, guarded) = (Endpoint::echo(), Endpoint::echo());
     let app = app("", &open, &guarded);
     let explain = |path: &str| app.admin_get(&format!("/api/v1/agents/open/explain?path={path}")).status();
-    assert_eq!((explain("/a/../b"), explain("/a%2500b")), (200, 400));
+    assert_eq!((explain("/a/../b"), explain("/a%2500b"), explain("/a%252Fb")), (200, 400, 400));
 }

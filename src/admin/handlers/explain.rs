@@ -17,17 +17,19 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use super::place::Place;
 use crate::admin::AdminState;
-use crate::admin::error::Problem;
+use crate::admin::error::{FieldError, Kind, Problem};
 use crate::admin::query::Fields;
 use crate::routing::decide::{self, Explanation};
-use crate::routing::path::{self, EncodedSlash};
+use crate::routing::path;
 use crate::routing::table::Head;
 use crate::routing::{pin, standing};
 
 pub async fn explain(State(state): State<AdminState>, asked: Asked) -> Result<Json<Explanation>, Problem> {
     let table = state.control.table().load_full();
     let agent = asked.place.find(&table)?;
-    let head = asked.head();
+    let path = path::normalise(&asked.path, (state.slashes)())
+        .map_err(|error| Problem::fields(Kind::BadRequest, vec![FieldError::parameter("path", error.to_string())]))?;
+    let head = asked.head(&path);
     let mut explanation = match &asked.key {
         Some(key) => decide::explain_key(agent, &head, table.epoch, key),
         None => decide::explain(agent, &head, table.epoch),
@@ -67,13 +69,6 @@ impl Asked {
             Some((path, query)) => (path.to_owned(), Some(query.to_owned())),
             None => (path, None),
         };
-        let path = match path::normalise(&path, EncodedSlash::Keep) {
-            Ok(normal) => normal.into_owned(),
-            Err(error) => {
-                fields.refuse("path", error.to_string());
-                path
-            }
-        };
         let mut headers = HeaderMap::new();
         let host: Option<HostName> = fields.parsed("host", "a host");
         if let Some(HostName(_, value)) = &host {
@@ -97,11 +92,12 @@ impl Asked {
         }
     }
 
-    fn head(&self) -> Head<'_> {
+    /// With the path in its normal form.
+    fn head<'a>(&'a self, path: &'a str) -> Head<'a> {
         Head {
             method: &self.method,
             host: &self.host,
-            path: &self.path,
+            path,
             query: self.query.as_deref(),
             headers: &self.headers,
             client: self.client,

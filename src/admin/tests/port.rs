@@ -18,6 +18,7 @@ use crate::control::model::{AgentIntent, Intent};
 use crate::control::service::Control;
 use crate::ready::Readiness;
 use crate::routing::ids::{AgentId, EnvironmentId};
+use crate::routing::path::EncodedSlash;
 use crate::routing::spec::RouteSpec;
 use crate::routing::standing::Known;
 use crate::telemetry::stats::StatsRegistry;
@@ -93,6 +94,7 @@ impl Port {
             certificates: Cells::default(),
             form: DeploymentForm { read: deployment_request, schema: deployment_schema },
             known,
+            slashes: Arc::new(EncodedSlash::default),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("is bound");
