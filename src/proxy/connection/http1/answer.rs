@@ -50,6 +50,8 @@ pub(super) struct Answer {
     /// The end of the connection is all that tells the body's end.
     until_close: bool,
     trailers: bool,
+    /// The body broke off; what came of it is still written.
+    is_broken: bool,
     /// Whether the client may send another request when it has this.
     pub keep_alive: bool,
     /// The client has been slow to take it.
@@ -77,6 +79,7 @@ impl Answer {
             body: has_body.then_some(body),
             until_close: framing == Framing::UntilClose,
             trailers: asked.trailers,
+            is_broken: false,
             keep_alive,
             was_blocked: false,
         }
@@ -90,14 +93,13 @@ impl Answer {
                 match wire.poll_write_two(cx, first, second) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Ended::Broken),
                     Poll::Ready(Ok(count)) => self.outgoing.advance(count),
-                    Poll::Pending if gathered == Gathered::Broken => return Poll::Ready(Ended::Broken),
                     Poll::Pending => return self.blocked(cx),
                 }
             }
             match wire.poll_flush(cx) {
                 Poll::Ready(Ok(())) => {}
-                Poll::Pending if gathered != Gathered::Broken => return self.blocked(cx),
-                _ => return Poll::Ready(Ended::Broken),
+                Poll::Ready(Err(_)) => return Poll::Ready(Ended::Broken),
+                Poll::Pending => return self.blocked(cx),
             }
             match gathered {
                 Gathered::All => return Poll::Ready(Ended::Whole),
@@ -122,6 +124,9 @@ impl Answer {
     /// Takes what there is of the body, up to a bound.
     fn gather(&mut self, cx: &mut Context<'_>) -> Gathered {
         while let Some(body) = &mut self.body {
+            if self.is_broken {
+                return Gathered::Broken;
+            }
             if self.outgoing.is_full() {
                 return Gathered::Enough;
             }
@@ -133,7 +138,7 @@ impl Answer {
             match Pin::new(body).poll_frame(cx) {
                 Poll::Pending => return Gathered::ForNow,
                 Poll::Ready(Some(Ok(frame))) => self.put(frame),
-                Poll::Ready(Some(Err(_))) => return Gathered::Broken,
+                Poll::Ready(Some(Err(_))) => self.is_broken = true,
                 Poll::Ready(None) => self.finish(None),
             }
         }
