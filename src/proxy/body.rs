@@ -18,7 +18,7 @@ use super::conversation;
 use super::encode::RequestFraming;
 use super::outcome::{Busy, Record};
 use super::pool::Lease;
-use super::share::{FRAME, charge, poll_proceed};
+use super::share::{FRAME, charge, end_turn, poll_proceed};
 use super::streamed::Silence;
 use super::upstream::Broken;
 use crate::telemetry::counters::ErrorCode;
@@ -244,7 +244,8 @@ impl Relay {
     }
 
     /// A reset of HTTP/2 overtakes what came before it and is not written yet, be it the head: so that is written
-    /// first, in the turn that the connection gets now. A client that takes nothing may still miss it.
+    /// first, in the turn that the connection gets now, or by the ticket that it has: the stream ends its own turn, and
+    /// is called behind it. A client that takes nothing may still miss it.
     fn give_up(
         &mut self,
         outcome: Outcome,
@@ -257,6 +258,7 @@ impl Relay {
             return Poll::Ready(Some(Err(error)));
         }
         self.broken = Some(error);
+        end_turn();
         cx.waker().wake_by_ref();
         Poll::Pending
     }

@@ -1,9 +1,10 @@
 //! Too much to do: what is refused before anything is done for it, the least important first.
 //!
-//! A worker is one thread, so all that waits for it waits in one queue, and how long is seen by anything that was to
-//! happen at a known moment: a heartbeat every [`BEAT`], which notes how late it is. As CoDel does with a queue, it is
-//! not one late moment that counts but lateness that stays: for each `interval` without a beat in time the worker
-//! refuses one priority more, for each without a late one it refuses one less.
+//! A worker is one thread, so all that waits for it waits in one queue, but for those who have used up their turn (see
+//! [`share`](super::share)) and hold nobody up. How long the queue is is seen by anything that was to happen at a known
+//! moment: a heartbeat every [`BEAT`], which notes how late it is. As CoDel does with a queue, it is not one late moment
+//! that counts but lateness that stays: for each `interval` without a beat in time the worker refuses one priority more,
+//! for each without a late one it refuses one less.
 //!
 //! The exchanges in flight are the other measure, where they have a limit: each worker has its share, of which low
 //! priority may fill [`LOW_SHARE`]. High priority is never refused; connections and streams bound it.

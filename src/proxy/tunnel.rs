@@ -85,8 +85,15 @@ impl Tunnel {
         // Only a connection of HTTP/1.1 becomes one.
         let Some(endpoint) = self.lease.upstream().http1().map(Http1::stream) else { return Poll::Ready(()) };
         let mut scratch = conn.worker.scratch.buffer();
-        let mut up = self.up.poll(cx, client, endpoint, &mut scratch);
-        let down = self.down.poll(cx, endpoint, client, &mut scratch);
+        // Who has something waiting goes first: the other way may use up the turn each time.
+        let (mut up, down);
+        if self.down.waiting.is_empty() {
+            up = self.up.poll(cx, client, endpoint, &mut scratch);
+            down = self.down.poll(cx, endpoint, client, &mut scratch);
+        } else {
+            down = self.down.poll(cx, endpoint, client, &mut scratch);
+            up = self.up.poll(cx, client, endpoint, &mut scratch);
+        }
         let (sent, received) = (self.up.take_moved(), self.down.take_moved());
         self.record.bytes_out += received;
         if sent + received > 0 {

@@ -217,7 +217,8 @@ impl Worker {
         tokio::task::spawn_local(async move {
             let _place = place;
             let _listed = Listed { worker: &worker, number };
-            let (mut turn, mut connection) = (Turn::default(), pin!(connection::run(stream, client, accepted.speaks)));
+            let (mut turn, mut connection) =
+                (Turn::new(&worker.turns), pin!(connection::run(stream, client, accepted.speaks)));
             poll_fn(|cx| turn.poll(&worker.turns, cx, |cx| connection.as_mut().poll(cx))).await;
         });
     }

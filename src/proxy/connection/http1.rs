@@ -28,6 +28,7 @@ use crate::proxy::client_body::ClientBody;
 use crate::proxy::encode::accepts_trailers;
 use crate::proxy::error::raw_reply;
 use crate::proxy::serve::serve;
+use crate::proxy::share::poll_proceed;
 use crate::proxy::tunnel::Tunnel;
 use crate::telemetry::counters::ErrorCode;
 use answer::{Answer, Asked, Ended};
@@ -136,7 +137,8 @@ impl Http1<'_> {
 
     /// After: ready where nobody took the expiry; else the timer is armed for the nearest deadline.
     fn rearm(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.conn.take_expired() {
+        // With the turn over, who would have taken it may not have been asked.
+        if poll_proceed().is_ready() && self.conn.take_expired() {
             return Poll::Ready(());
         }
         let next = self.conn.next_look().into();

@@ -287,7 +287,7 @@ impl<F: Future<Output = ()> + 'static> Executor<F> for OnWorker {
             return;
         };
         let place = streams.admit(conn.clone());
-        let (turn, future) = (Turn::default(), Box::pin(future));
+        let (turn, future) = (Turn::new(&streams.client.worker.turns), Box::pin(future));
         tokio::task::spawn_local(StreamTask { streams, conn, place, turn, future });
     }
 }
@@ -308,13 +308,19 @@ impl<F: Future<Output = ()>> Future for StreamTask<F> {
         if let Some(stream) = &self.streams.live.borrow()[self.place] {
             stream.task.remember(cx.waker());
         }
-        // Nobody took the expiry: it is the client that takes no more. Dropping its future resets the stream.
-        let Self { streams, turn, future, .. } = &mut *self;
-        let polled = turn.poll(&streams.client.worker.turns, cx, |cx| future.as_mut().poll(cx));
-        if polled.is_ready() || (!turn.is_over() && self.conn.take_expired()) {
+        let Self { streams, conn, turn, future, .. } = &mut *self;
+        if turn.poll(&streams.client.worker.turns, cx, |cx| future.as_mut().poll(cx)).is_ready() {
             return Poll::Ready(());
         }
-        self.streams.look_by(self.conn.next_look());
+        // Who waits for his turn is polled again when it comes.
+        if turn.is_over() {
+            return Poll::Pending;
+        }
+        // Nobody took the expiry: it is the client that takes no more. Dropping its future resets the stream.
+        if conn.take_expired() {
+            return Poll::Ready(());
+        }
+        streams.look_by(conn.next_look());
         Poll::Pending
     }
 }

@@ -54,8 +54,9 @@ pub(super) struct Answer {
     is_broken: bool,
     /// Whether the client may send another request when it has this.
     pub keep_alive: bool,
-    /// The client has been slow to take it.
+    /// The client has been slow to take it; and is just now.
     pub was_blocked: bool,
+    is_blocked: bool,
 }
 
 /// How an answer came to its end.
@@ -82,12 +83,14 @@ impl Answer {
             is_broken: false,
             keep_alive,
             was_blocked: false,
+            is_blocked: false,
         }
     }
 
     pub fn poll(&mut self, cx: &mut Context<'_>, wire: &Wire) -> Poll<Ended> {
         loop {
-            let gathered = self.gather(cx);
+            // What waits goes first: to look for more may use up the turn each time.
+            let gathered = if std::mem::take(&mut self.is_blocked) { Gathered::Enough } else { self.gather(cx) };
             while !self.outgoing.is_empty() {
                 let (first, second) = self.outgoing.parts();
                 match wire.poll_write_two(cx, first, second) {
@@ -114,6 +117,7 @@ impl Answer {
     /// The client takes no more just now.
     fn blocked(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         self.was_blocked = true;
+        self.is_blocked = true;
         // It may read nothing before it has sent everything.
         if let Some(ResponseBody::Relay(relay)) = &mut self.body {
             relay.push_request(cx);
