@@ -200,12 +200,11 @@ def compare_tap(options, directory, children, client):
     ratios = {shape.name: [] for shape in HALVES}
     for number in range(options.rounds):
         for shape in HALVES:
-            with_it, without = side_by_side(options, peers if number % 2 else peers[::-1], shape, children, client)
-            if not number % 2:
-                with_it, without = without, with_it
-            ratios[shape.name].append(with_it / without)
+            costs = side_by_side(options, peers if number % 2 else peers[::-1], shape, children, client)
+            ratio = costs["pointsman"] / costs[UNTAPPED]
+            ratios[shape.name].append(ratio)
             say(f"round {number + 1}/{options.rounds}  {shape.name:<11}  CPU per MB with the tap against without "
-                f"{with_it / without:.3f}")
+                f"{ratio:.3f}")
     children.stop_all()
     header = ["streams", "CPU per MB with the tap against without", "from", "to"]
     rows = [[name, *(f"{figure:.3f}" for figure in [statistics.median(taken), min(taken), max(taken)])]
@@ -214,17 +213,17 @@ def compare_tap(options, directory, children, client):
 
 
 def side_by_side(options, peers, shape, children, client):
-    """The CPU per megabyte of each."""
+    """What a byte costs each of them, by its name."""
     before = [precise_cpu_seconds(peer.process.pid) for peer in peers]
     clients = [start_client(options, children, client, peer.port, shape, options.seconds, f"client-{peer.name}")
                for peer in peers]
-    costs = []
+    costs = {}
     said = [wait_for_client(peer.name, process, children, options.seconds + 60, f"client-{peer.name}")
             for peer, process in zip(peers, clients, strict=True)]
     for peer, begun, told in zip(peers, before, said, strict=True):
         if told["failed"]:
             sys.exit(f"{peer.name}: {told['failed']} streams failed: {told['failures']}")
-        costs.append((precise_cpu_seconds(peer.process.pid) - begun) / told["bytes"])
+        costs[peer.name] = (precise_cpu_seconds(peer.process.pid) - begun) / told["bytes"]
     return costs
 
 

@@ -48,8 +48,7 @@ pub(super) fn poll_proceed() -> Poll<()> {
 #[derive(Default)]
 pub(super) struct Turns {
     waiting: RefCell<VecDeque<Waker>>,
-    /// Tickets that were drawn, and how many of them have been called.
-    drawn: Cell<u64>,
+    /// Tickets that have been called; those who wait have the next ones, in this order.
     called: Cell<u64>,
     /// What those who were called have done since the worker has looked.
     done: Cell<usize>,
@@ -97,11 +96,10 @@ impl Turns {
 
     fn draw(&self, waker: &Waker) -> Ticket {
         self.waiting.borrow_mut().push_back(waker.clone());
-        self.drawn.set(self.drawn.get() + 1);
         if let Some(caller) = self.caller.take() {
             caller.wake();
         }
-        Ticket(self.drawn.get())
+        Ticket(self.called.get() + self.waiting.borrow().len() as u64)
     }
 
     /// Whether all who wait have had a turn since so many had been called.
