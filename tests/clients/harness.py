@@ -13,6 +13,7 @@ from collections import defaultdict
 # Longer than anything takes on a busy machine; what reaches it has failed.
 PATIENCE = 30
 REQUESTS = "pointsman_requests_total"
+IN_FLIGHT = "pointsman_requests_in_flight"
 TOKENS = "pointsman_gen_ai_tokens_total"
 
 CHECKS = defaultdict(list)
@@ -137,7 +138,8 @@ class Proxy:
 
     @contextlib.contextmanager
     def counts(self, number, agent, **labels):
-        """That the block's requests add just so much."""
+        """That the block's requests add just so much. What an earlier check began has ended before it."""
+        wait_until(f"no request of {agent} in flight", lambda: self.count(agent, metric=IN_FLIGHT) == 0)
         before = self.count(agent, **labels)
         yield
         wait_until(f"{number} more of {agent} {labels}", lambda: self.count(agent, **labels) >= before + number)
