@@ -27,6 +27,8 @@ thread_local! {
     /// What is left of the turn of whoever is polled now. A thread has one worker, and the socket deep within a
     /// connection should not have to know it.
     static LEFT: Cell<usize> = const { Cell::new(usize::MAX) };
+    /// He has said himself that it is over.
+    static ENDED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Counts what was done in this turn.
@@ -34,9 +36,10 @@ pub(super) fn charge(bytes: usize) {
     LEFT.set(LEFT.get().saturating_sub(bytes));
 }
 
-/// Nothing is left of this turn.
+/// Ends this turn. The next one comes after those of all who wait now, however long this one has lasted.
 pub(super) fn end_turn() {
     charge(usize::MAX);
+    ENDED.set(true);
 }
 
 /// Asked before anything that is charged: with the turn used up it waits, and its task is polled again when it is called.
@@ -147,14 +150,14 @@ impl Turn {
         }
         LEFT.set(self.left);
         let polled = task(cx);
-        let left = LEFT.replace(usize::MAX);
+        let (left, ended) = (LEFT.replace(usize::MAX), ENDED.take());
         if was_called {
             turns.done.set(turns.done.get() + self.left - left);
         }
         self.left = left;
         if self.left == 0 && polled.is_pending() {
             self.left = TURN;
-            if turns.is_due(self.begun) {
+            if turns.is_due(self.begun) && !ended {
                 self.begun = turns.called.get();
                 cx.waker().wake_by_ref();
             } else {
@@ -254,6 +257,25 @@ mod tests {
             assert_eq!(heavy.get(), 10_000);
         })
         .await;
+    }
+
+    #[test]
+    fn who_ends_his_turn_waits_behind_all_who_wait_however_long_it_has_lasted() {
+        let (turns, mut cx) = (Turns::default(), Context::from_waker(Waker::noop()));
+        let mut turn = Turn::new(&turns);
+        let mut over = |turns: &Turns, end: fn()| {
+            let polled: Poll<()> = turn.poll(turns, &mut cx, |_| {
+                end();
+                Poll::Pending
+            });
+            assert!(polled.is_pending());
+            turn.ticket.as_ref().map(|ticket| ticket.0)
+        };
+        turns.called.set(10);
+        turns.draw(Waker::noop());
+        assert_eq!(over(&turns, || charge(TURN)), None, "has waited long enough");
+        turns.called.set(20);
+        assert_eq!(over(&turns, end_turn), Some(22), "one waits already");
     }
 
     #[tokio::test(flavor = "current_thread")]
