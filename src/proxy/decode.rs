@@ -68,7 +68,7 @@ pub(super) fn read_head(bytes: &[u8], to_head: bool) -> Result<Option<(ResponseH
         Err(httparse::Error::TooManyHeaders) => return Err(Malformed("the response head has too many fields")),
         Err(_) => return Err(Malformed("the response head is not valid HTTP/1.1")),
     };
-    if memchr::memchr_iter(b'\n', &bytes[..length]).any(|at| at == 0 || bytes[at - 1] != b'\r') {
+    if has_bare_lf(&bytes[..length]) {
         return Err(Malformed("a line of the response head does not end with CR LF"));
     }
     let status = head.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(Malformed("the status is none"))?;
@@ -76,6 +76,14 @@ pub(super) fn read_head(bytes: &[u8], to_head: bool) -> Result<Option<(ResponseH
     head.headers.iter().try_for_each(|field| read.take(field.name, field.value))?;
     let modern = head.version == Some(1);
     read.finish(status, modern, to_head).map(|head| Some((head, length)))
+}
+
+/// Whether a line ends with LF alone, which other readers may not take for an end (RFC 9112 §2.2). No byte is left out,
+/// so that many are compared at a time.
+pub(super) fn has_bare_lf(bytes: &[u8]) -> bool {
+    let Some((first, rest)) = bytes.split_first() else { return false };
+    let pairs = bytes.iter().zip(rest);
+    pairs.fold(*first == b'\n', |found, (before, byte)| found | ((*byte == b'\n') & (*before != b'\r')))
 }
 
 /// The fields of a head as they are read, and what those of this hop said.
@@ -203,6 +211,9 @@ pub(super) enum BadLength {
 
 /// The one length that a `Content-Length` and those before it (`known`) tell (RFC 9110 §8.6).
 pub(super) fn read_length(known: Option<u64>, value: &[u8]) -> Result<u64, BadLength> {
+    if let (None, Some(length)) = (known, number(value)) {
+        return Ok(length);
+    }
     let mut told = known;
     for item in value.split(|b| *b == b',') {
         let length = number(item.trim_ascii()).ok_or(BadLength::NoNumber)?;
@@ -215,10 +226,13 @@ pub(super) fn read_length(known: Option<u64>, value: &[u8]) -> Result<u64, BadLe
 
 /// Digits and nothing else; no sign, unlike the standard library.
 fn number(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+    if digits.is_empty() {
         return None;
     }
-    std::str::from_utf8(digits).ok()?.parse().ok()
+    digits.iter().try_fold(0_u64, |number, digit| {
+        let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    })
 }
 
 impl Framing {

@@ -9,7 +9,7 @@ use std::io::Write;
 
 use http::header::{CONTENT_LENGTH, FORWARDED, HOST, HeaderName, HeaderValue, TE, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, Method, Request, Uri, request};
+use http::{HeaderMap, Method, Request, Uri, Version, request};
 
 use super::chunked::is_trailer;
 use super::headers::{Forwarded, VERSION_HEADER, is_hop_by_hop, may_be_of_this_hop, named_by_connection};
@@ -157,7 +157,9 @@ impl RequestHead<'_> {
     /// What passes of the client's fields.
     fn put_fields(&self, out: &mut impl Fields) -> Seen {
         let headers = &self.parts.headers;
-        let named = named_by_connection(headers);
+        // HTTP/2 has no such field, and refuses it.
+        let is_http2 = self.parts.version == Version::HTTP_2;
+        let named = if is_http2 { Vec::new() } else { named_by_connection(headers) };
         let mut seen = Seen::default();
         for (name, value) in headers {
             if is_replaced(name, value, &mut seen) || named.contains(name) {

@@ -35,9 +35,11 @@ const OBSOLETE: &[u8] = b"h2c";
 
 /// What the client offers to switch to, as it is passed on; `None`: it does not ask for it.
 pub(super) fn offer(parts: &request::Parts) -> Option<HeaderValue> {
-    parts.headers.get(UPGRADE)?;
+    if parts.version != Version::HTTP_11 || !parts.headers.contains_key(UPGRADE) {
+        return None;
+    }
     let mut options = parts.headers.get_all(CONNECTION).iter().flat_map(tokens);
-    if parts.version != Version::HTTP_11 || !options.any(|option| option.eq_ignore_ascii_case(b"upgrade")) {
+    if !options.any(|option| option.eq_ignore_ascii_case(b"upgrade")) {
         return None;
     }
     let offered = parts.headers.get_all(UPGRADE).iter().flat_map(tokens);

@@ -29,18 +29,10 @@ pub(in crate::proxy) fn normalise_target(parts: &mut request::Parts, policy: Pat
     if parts.uri.path() == "*" && parts.method != Method::OPTIONS {
         return Err(bad("the target * is for OPTIONS only"));
     }
-    if parts.uri.authority().is_some() {
-        take_authority(parts)?;
-    } else if parts.uri.path_and_query().is_some_and(|target| target.as_str().starts_with('?')) {
-        return Err(bad("the request target has no path"));
-    }
-    let host = parts.headers.get(HOST).cloned();
-    if host.as_ref().is_some_and(|host| !is_authority(host.as_bytes())) {
-        return Err(bad("the Host field is not a host and port"));
-    }
-    if host.is_none() && parts.version == Version::HTTP_11 {
-        return Err(bad("an HTTP/1.1 request must have a Host field"));
-    }
+    let host = match parts.uri.authority() {
+        Some(_) => Some(take_authority(parts)?),
+        None => read_host(parts)?,
+    };
     normalise_path(parts, policy)?;
     Ok(Host::new(host))
 }
@@ -49,8 +41,20 @@ fn bad(message: impl Into<Cow<'static, str>>) -> Fault {
     Fault::new(ErrorCode::BadRequest, message)
 }
 
+/// The host of a target without one.
+fn read_host(parts: &request::Parts) -> Result<Option<HeaderValue>, Fault> {
+    if parts.uri.path_and_query().is_some_and(|target| target.as_str().starts_with('?')) {
+        return Err(bad("the request target has no path"));
+    }
+    match parts.headers.get(HOST) {
+        Some(host) if !is_authority(host.as_bytes()) => Err(bad("the Host field is not a host and port")),
+        None if parts.version == Version::HTTP_11 => Err(bad("an HTTP/1.1 request must have a Host field")),
+        host => Ok(host.cloned()),
+    }
+}
+
 /// The target's authority replaces whatever Host says.
-fn take_authority(parts: &mut request::Parts) -> Result<(), Fault> {
+fn take_authority(parts: &mut request::Parts) -> Result<HeaderValue, Fault> {
     match parts.uri.scheme() {
         None if parts.version < Version::HTTP_2 => {
             return Err(bad("the request target is neither a path nor a whole URI"));
@@ -70,8 +74,8 @@ fn take_authority(parts: &mut request::Parts) -> Result<(), Fault> {
         None => PathAndQuery::from_static("/"),
     };
     parts.uri = Uri::from(path);
-    parts.headers.insert(HOST, host);
-    Ok(())
+    parts.headers.insert(HOST, host.clone());
+    Ok(host)
 }
 
 fn normalise_path(parts: &mut request::Parts, policy: PathPolicy) -> Result<(), Fault> {

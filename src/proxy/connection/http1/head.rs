@@ -10,7 +10,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, 
 use http::{HeaderMap, Method, Request, Uri, Version, request};
 
 use crate::proxy::chunked::Chunked;
-use crate::proxy::decode::{BadLength, Framing, read_length};
+use crate::proxy::decode::{BadLength, Framing, has_bare_lf, read_length};
 use crate::telemetry::counters::ErrorCode;
 
 /// What a head may take.
@@ -76,7 +76,7 @@ pub(super) fn read(bytes: &[u8], limits: Limits) -> Result<Option<RequestHead>, 
 
 fn take(head: &httparse::Request<'_, '_>, bytes: &[u8], length: usize) -> Result<RequestHead, Refused> {
     let bytes = &bytes[..length];
-    if memchr::memchr_iter(b'\n', bytes).any(|at| at == 0 || bytes[at - 1] != b'\r') {
+    if has_bare_lf(bytes) {
         return Err(bad("a line of the request head does not end with CR LF"));
     }
     // The fields and the target share the one copy of it.
