@@ -2,12 +2,11 @@
 
 import re
 import statistics
-import subprocess
 import sys
 from dataclasses import dataclass
 
-from . import certificates, requests
-from .children import cpu_seconds, need, say
+from . import certificates, load, requests
+from .children import need, say
 from .peers import check_split, start_proxies
 from .report import machine, print_table
 
@@ -31,37 +30,38 @@ def compare(options, directory, children):
         check_split(peer)
         say(f"{peer.name}: {peer.version}")
         for scheme in SCHEMES:
-            turn(options, peer, scheme, 1, children)
+            turns(options, [peer], scheme, 1, children)
     rounds = []
     for number in range(options.rounds):
-        first = number % len(peers)
         rounds.append({})
-        for peer in peers[first:] + peers[:first]:
+        for group in load.whose_turn(options, peers, number):
             for scheme in SCHEMES:
-                rounds[-1][peer.name, scheme] = taken = turn(options, peer, scheme, options.seconds, children)
-                say(f"round {number + 1}/{options.rounds}  {peer.name:<10} {scheme:<5} "
-                    f"{taken.requests_per_second:7.0f} requests/s  {taken.cpu_us:5.2f} µs CPU  {taken.errors} errors")
+                for name, taken in turns(options, group, scheme, options.seconds, children).items():
+                    rounds[-1][name, scheme] = taken
+                    say(f"round {number + 1}/{options.rounds}  {name:<10} {scheme:<5} "
+                        f"{taken.requests_per_second:7.0f} requests/s  {taken.cpu_us:5.2f} µs CPU  "
+                        f"{taken.errors} errors")
     return lambda: report(options, peers, rounds)
 
 
-def turn(options, peer, scheme, seconds, children):
-    port = peer.http2_port if scheme == "http" else peer.tls_port
-    before = cpu_seconds(peer.process.pid)
-    h2load = children.start("h2load", options.cores[1], [
-        "h2load", "-t1", f"-c{CONNECTIONS}", f"-m{STREAMS}", f"-D{seconds}", "-H", "x-user-id: user-1",
-        f"{scheme}://127.0.0.1:{port}/v1/chat"])
-    try:
-        output = children.finish("h2load", h2load, seconds + 30)
-    except subprocess.TimeoutExpired:
-        sys.exit(f"h2load against {peer.name} did not end")
-    cpu = cpu_seconds(peer.process.pid) - before
+def turns(options, peers, scheme, seconds, children):
+    """By name, what each of these did at the same time."""
+    def h2load(peer):
+        port = peer.http2_port if scheme == "http" else peer.tls_port
+        return ["h2load", "-t1", f"-c{CONNECTIONS}", f"-m{STREAMS}", f"-D{seconds}", "-H", "x-user-id: user-1",
+                f"{scheme}://127.0.0.1:{port}/v1/chat"]
+    done = load.put(options, peers, seconds, children, h2load)
+    return {name: read(name, scheme, output, cpu, seconds) for name, (output, cpu) in done.items()}
+
+
+def read(name, scheme, output, cpu, seconds):
     counts = re.search(r"requests: (\d+) total, \d+ started, \d+ done, (\d+) succeeded, (\d+) failed, (\d+) errored",
                        output)
     protocol = re.search(r"Application protocol: (\S+)", output)
-    if h2load.returncode != 0 or not counts or int(counts[2]) == 0:
-        sys.exit(f"h2load failed against {peer.name} ({scheme}): {output}")
+    if not counts or int(counts[2]) == 0:
+        sys.exit(f"h2load failed against {name} ({scheme}): {output}")
     if not protocol or not protocol[1].startswith("h2"):
-        sys.exit(f"{peer.name} does not speak HTTP/2 ({scheme}): {output}")
+        sys.exit(f"{name} does not speak HTTP/2 ({scheme}): {output}")
     succeeded, errors = int(counts[2]), int(counts[3]) + int(counts[4])
     return Turn(succeeded / seconds, cpu * 1e6 / succeeded, errors)
 
@@ -95,4 +95,4 @@ def row(peer, rounds):
 def caption(options):
     upstreams = "unix sockets" if options.unix else "TCP loopback"
     return (f"{machine()}; HTTP/2 in, HTTP/1.1 out; {CONNECTIONS} connections of {STREAMS} streams by h2load, one user; "
-            f"TLS 1.3; upstreams on {upstreams}, medians of {options.rounds} interleaved rounds of {options.seconds} s.")
+            f"TLS 1.3; upstreams on {upstreams}, {load.caption(options)}.")

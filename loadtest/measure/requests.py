@@ -2,11 +2,11 @@
 
 import json
 import statistics
-import subprocess
 import sys
 from dataclasses import dataclass
 
-from .children import cpu_seconds, free_port, need, say
+from . import load
+from .children import free_port, need, say
 from .peers import HERE, PROBED_USERS, REQUESTS, address_words, check_split, fill, start_proxies
 from .report import machine, print_table
 
@@ -46,41 +46,35 @@ class Turn:
 def measure(options, peers, children):
     """By round, each proxy's turn under its name."""
     for peer in peers:
-        turn(options, peer, 1, children)  # warms caches, pools and branch predictors
+        turns(options, [peer], 1, children)  # warms caches, pools and branch predictors
     if options.pid_file:
         options.pid_file.write_text("".join(f"{peer.name} {peer.process.pid}\n" for peer in peers))
     rounds = []
     for number in range(options.rounds):
-        first = number % len(peers)
         rounds.append({})
-        for peer in peers[first:] + peers[:first]:
-            rounds[-1][peer.name] = taken = turn(options, peer, options.seconds, children)
-            say(f"round {number + 1}/{options.rounds}  {peer.name:<10} {taken.requests_per_second:7.0f} requests/s  "
-                f"{taken.cpu_us:5.2f} µs CPU  p50 {taken.p50_us:5.0f} µs  p99 {taken.p99_us:5.0f} µs  "
-                f"{taken.errors} errors")
+        for group in load.whose_turn(options, peers, number):
+            for name, taken in turns(options, group, options.seconds, children).items():
+                rounds[-1][name] = taken
+                say(f"round {number + 1}/{options.rounds}  {name:<10} {taken.requests_per_second:7.0f} requests/s  "
+                    f"{taken.cpu_us:5.2f} µs CPU  p50 {taken.p50_us:5.0f} µs  p99 {taken.p99_us:5.0f} µs  "
+                    f"{taken.errors} errors")
     return rounds
 
 
-def turn(options, peer, seconds, children, url=None):
-    before = cpu_seconds(peer.process.pid)
-    wrk = children.start("wrk", options.cores[1], [
-        "wrk", "-t1", f"-c{options.connections}", f"-d{seconds}s", "-s", HERE / "peers/users.lua",
-        url or f"http://127.0.0.1:{peer.port}/"])
-    try:
-        output = children.finish("wrk", wrk, seconds + 30)
-    except subprocess.TimeoutExpired:
-        sys.exit(f"wrk against {peer.name} did not end")
-    after = cpu_seconds(peer.process.pid)
-    if peer.process.poll() is not None:
-        sys.exit(f"{peer.name} died under load")
-    if wrk.returncode != 0:
-        sys.exit(f"wrk failed against {peer.name}: {output}")
+def turns(options, peers, seconds, children, url=lambda peer: f"http://127.0.0.1:{peer.port}/"):
+    """By name, what each of these did at the same time."""
+    done = load.put(options, peers, seconds, children, lambda peer: [
+        "wrk", "-t1", f"-c{options.connections}", f"-d{seconds}s", "-s", HERE / "peers/users.lua", url(peer)])
+    return {name: read(name, output, cpu) for name, (output, cpu) in done.items()}
+
+
+def read(name, output, cpu):
     figures = json.loads(output.splitlines()[-1])
     requests = figures["requests"]
     if requests == 0:
-        sys.exit(f"{peer.name} answered no request")
-    return Turn(requests * 1e6 / figures["duration_us"], (after - before) * 1e6 / requests,
-                figures["p50_us"], figures["p99_us"], figures["errors"])
+        sys.exit(f"{name} answered no request")
+    return Turn(requests * 1e6 / figures["duration_us"], cpu * 1e6 / requests, figures["p50_us"], figures["p99_us"],
+                figures["errors"])
 
 
 def report(options, peers, rounds):
@@ -109,4 +103,4 @@ def row(peer, rounds):
 def caption(options):
     upstreams = "unix sockets" if options.unix else "TCP loopback"
     return (f"{machine()}; {options.connections} kept-alive connections, upstreams on {upstreams}, "
-            f"medians of {options.rounds} interleaved rounds of {options.seconds} s.")
+            f"{load.caption(options)}.")

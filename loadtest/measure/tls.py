@@ -2,12 +2,11 @@
 
 import json
 import statistics
-import subprocess
 import sys
 from dataclasses import dataclass
 
-from . import certificates, requests
-from .children import cpu_seconds, need, say
+from . import certificates, load, requests
+from .children import need, say
 from .peers import HERE, check_split, start_proxies
 from .report import machine, print_table
 
@@ -55,26 +54,20 @@ def turn(options, peer, children, certificate):
         errors += said["errors"]
         if mode == "resumed" and said["resumed"] < 0.99 * said["connections"]:
             sys.exit(f"{peer.name} resumed {said['resumed']} of {said['connections']} sessions only")
-    kept = requests.turn(options, peer, options.seconds, children, f"https://127.0.0.1:{peer.tls_port}/")
+    url = f"https://127.0.0.1:{peer.tls_port}/"
+    kept = requests.turns(options, [peer], options.seconds, children, lambda _: url)[peer.name]
     return Turn(per_connection, kept.cpu_us, errors + kept.errors)
 
 
 def connections(options, peer, mode, seconds, children, certificate):
     """CPU of the proxy for each, and what the client says."""
     port = peer.port if mode == "plain" else peer.tls_port
-    before = cpu_seconds(peer.process.pid)
-    client = children.start("handshakes", options.cores[1], [
-        sys.executable, HERE / "measure/handshakes.py", port, seconds, mode, certificate])
-    try:
-        output = children.finish("handshakes", client, seconds + 30)
-    except subprocess.TimeoutExpired:
-        sys.exit(f"the client of {peer.name}'s handshakes did not end")
-    if client.returncode != 0:
-        sys.exit(f"handshakes with {peer.name} failed: {output}")
+    output, cpu = load.put(options, [peer], seconds, children, lambda _: [
+        sys.executable, HERE / "measure/handshakes.py", port, seconds, mode, certificate])[peer.name]
     said = json.loads(output.splitlines()[-1])
     if said["errors"] == said["connections"]:
         sys.exit(f"{peer.name} answered on no connection ({mode})")
-    return (cpu_seconds(peer.process.pid) - before) * 1e6 / said["connections"], said
+    return cpu * 1e6 / said["connections"], said
 
 
 def report(options, peers, rounds):
