@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::request;
-use http_body::{Body, Frame, SizeHint};
+use http_body::Frame;
 use tokio::time::Sleep;
 
 use super::client_body::{ClientBody, ClientBroken};
@@ -263,11 +263,16 @@ impl Relay {
         Poll::Pending
     }
 
-    /// Moves the request on while the client takes no more of the answer: it may send everything before it reads.
-    pub fn push_request(&mut self, cx: &mut Context<'_>) {
-        if let (None, Some(lease)) = (&self.unsent, &mut self.lease) {
+    fn push_request(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(lease) = &mut self.lease else {
+            // All of the answer is here, and nobody wants the rest of the request. It is bounded like any.
+            while let Poll::Ready(Some(Ok(_))) = self.request.poll_frame(cx) {}
+            return false;
+        };
+        if self.unsent.is_none() {
             self.unsent = lease.upstream().push(cx, &mut self.request).err();
         }
+        self.unsent.is_some()
     }
 
     fn pass(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
@@ -275,9 +280,9 @@ impl Relay {
         if let Some(data) = frame.data_ref() {
             conversation::see(&mut self.record, data);
         }
-        // hyper takes nothing after trailers, not even the end.
+        // Nothing comes after trailers, and nobody asks for it.
         let last = frame.is_trailers() || self.is_end_stream();
-        self.record.pass(&frame, last);
+        self.record.pass(&frame, last, self.received);
         if last {
             self.finish();
         }
@@ -305,9 +310,8 @@ impl Relay {
         self.broken.is_none() && self.lease.as_ref().is_none_or(|lease| lease.upstream_ref().has_ended())
     }
 
-    fn size_hint(&self) -> SizeHint {
-        let left = self.lease.as_ref().map_or(Some(0), |lease| lease.upstream_ref().body_left());
-        left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    fn left(&self) -> Option<u64> {
+        self.lease.as_ref().map_or(Some(0), |lease| lease.upstream_ref().body_left())
     }
 
     fn finish(&mut self) {
@@ -324,30 +328,43 @@ impl ResponseBody {
     pub fn is_own(&self) -> bool {
         matches!(self, Self::Own { .. })
     }
-}
 
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut *self {
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self {
             Self::Own { text, .. } => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
             Self::Relay(relay) => relay.poll_frame(cx),
         }
     }
 
-    fn is_end_stream(&self) -> bool {
+    /// Moves the request on while the client takes no more of the answer: it may send everything before it reads.
+    /// Whether the exchange broke, of which the next frame tells.
+    pub fn push_request(&mut self, cx: &mut Context<'_>) -> bool {
+        match self {
+            Self::Own { .. } => false,
+            Self::Relay(relay) => relay.push_request(cx),
+        }
+    }
+
+    /// Nothing of the request is left with the client; or nobody asks for it.
+    pub fn has_whole_request(&self) -> bool {
+        match self {
+            Self::Own { .. } => true,
+            Self::Relay(relay) => relay.request.has_ended(),
+        }
+    }
+
+    pub fn is_end_stream(&self) -> bool {
         match self {
             Self::Own { text, .. } => text.is_none(),
             Self::Relay(relay) => relay.is_end_stream(),
         }
     }
 
-    fn size_hint(&self) -> SizeHint {
+    /// What is left of it, where that is known.
+    pub fn left(&self) -> Option<u64> {
         match self {
-            Self::Own { text, .. } => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
-            Self::Relay(relay) => relay.size_hint(),
+            Self::Own { text, .. } => Some(text.as_ref().map_or(0, |text| text.len() as u64)),
+            Self::Relay(relay) => relay.left(),
         }
     }
 }

@@ -1,22 +1,20 @@
 //! A client's request body, by whatever protocol it comes.
 
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body::{Body, Frame};
-use hyper::body::Incoming;
+use http_body::Frame;
 
-use super::connection::Wire;
+use super::connection::{Received, Wire};
 use super::decode::Malformed;
 
 pub(super) enum ClientBody {
     /// Known to be empty from the head.
     None,
     Http1(Rc<Wire>),
-    Http2(Incoming),
+    Http2(Received),
 }
 
 /// Why it is not whole.
@@ -28,8 +26,6 @@ pub(super) enum ClientBroken {
     Io(#[from] io::Error),
     #[error("{0}")]
     Malformed(#[from] Malformed),
-    #[error("{0}")]
-    Http2(#[from] hyper::Error),
 }
 
 impl ClientBody {
@@ -38,7 +34,7 @@ impl ClientBody {
         match self {
             Self::None => true,
             Self::Http1(wire) => wire.has_whole_body(),
-            Self::Http2(incoming) => incoming.is_end_stream(),
+            Self::Http2(received) => received.has_ended(),
         }
     }
 
@@ -47,7 +43,7 @@ impl ClientBody {
         match self {
             Self::None => Some(0),
             Self::Http1(wire) => wire.body_left(),
-            Self::Http2(incoming) => incoming.size_hint().exact(),
+            Self::Http2(received) => received.left(),
         }
     }
 
@@ -55,17 +51,7 @@ impl ClientBody {
         match self {
             Self::None => Poll::Ready(None),
             Self::Http1(wire) => wire.poll_frame(cx),
-            Self::Http2(incoming) => poll_http2(incoming, cx),
+            Self::Http2(received) => received.poll_frame(cx).map(|frame| frame.map(Ok)),
         }
-    }
-}
-
-/// What broke off must never look whole, or be answered: of a stream that its client has reset nothing more comes, and
-/// hyper ends its exchange when it has seen this pending. Some resets it takes for the body's end.
-fn poll_http2(incoming: &mut Incoming, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ClientBroken>>> {
-    match Pin::new(&mut *incoming).poll_frame(cx) {
-        Poll::Ready(Some(Err(_))) => Poll::Pending,
-        Poll::Ready(None) if !incoming.is_end_stream() => Poll::Pending,
-        polled => polled.map_err(ClientBroken::from),
     }
 }

@@ -42,6 +42,7 @@ use crate::tls::certificate::Holder;
 
 pub(super) use http1::{Date, Wire};
 pub use http2::Floods;
+pub(super) use http2::Received;
 pub(super) use opening::Opened;
 use opening::Opening;
 pub(super) use stream::ClientStream;
@@ -167,8 +168,7 @@ impl Deref for ClientConn {
 
 impl ClientConn {
     /// Before its first exchange, which has until `deadline` to begin.
-    fn new(client: Rc<Client>, http2: bool, deadline: Instant, options: &ProxyOptions) -> Rc<Self> {
-        let now = Instant::now();
+    fn new(client: Rc<Client>, http2: bool, now: Instant, deadline: Instant, options: &ProxyOptions) -> Rc<Self> {
         let address = Cell::new(client.peer.ip());
         Rc::new(Self {
             client,
@@ -199,6 +199,7 @@ impl ClientConn {
         self.busy.set(true);
         self.started.set(now);
         self.moved.set(now);
+        self.interim.reset();
         self.request_fault.set(None);
         self.awaits_client.set(false);
         self.keep_alive.set(options.keep_alive_timeout);

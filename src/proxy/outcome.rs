@@ -40,7 +40,8 @@ pub(super) struct Busy {
 
 impl Busy {
     pub fn new(conn: &Rc<ClientConn>, options: &ProxyOptions) -> Self {
-        let start = Instant::now();
+        // A stream is made when its head is here.
+        let start = if conn.http2 { conn.exchange_start() } else { Instant::now() };
         conn.begin_exchange(start, options);
         conn.worker.load.begin();
         Self { conn: conn.clone(), start, end: None }
@@ -199,8 +200,9 @@ impl Record {
         self.call.is_some() || self.streamed.as_ref().is_some_and(|streamed| streamed.is_stream())
     }
 
-    /// A frame of the answer passes; `last`: nothing more is waited for.
-    pub fn pass(&mut self, frame: &Frame<Bytes>, last: bool) {
+    /// A frame of the answer passes; `last`: nothing more is waited for. `received`: when it was here, where that is
+    /// known.
+    pub fn pass(&mut self, frame: &Frame<Bytes>, last: bool, received: Option<Instant>) {
         let Some(data) = frame.data_ref() else { return self.pass_trailers(frame) };
         if self.bytes_out == 0 && self.call.is_some() {
             // A message: the version is there, however long the call goes on.
@@ -213,7 +215,7 @@ impl Record {
             None if last && data.len() <= SHORT_BYTES => return,
             None => Instant::now(),
             Some(streamed) => {
-                let now = Instant::now();
+                let now = received.unwrap_or_else(Instant::now);
                 let version = &self.snapshot.table.agents[self.agent].versions[self.decision.version];
                 streamed.pass(data, now, conn, &version.stats);
                 now

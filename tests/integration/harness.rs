@@ -131,6 +131,11 @@ impl Wire {
         self.reader.read_to_end(rest)
     }
 
+    /// Reads so many bytes, or to the end, and forgets them.
+    pub fn skip(&mut self, bytes: u64) {
+        let _ = std::io::copy(&mut Read::take(&mut self.reader, bytes), &mut std::io::sink());
+    }
+
     /// One chunk; `Some(None)` after the last, `None` if the stream ends first.
     pub fn chunk(&mut self) -> Option<Option<Vec<u8>>> {
         let size = usize::from_str_radix(self.line()?.split(';').next().unwrap().trim(), 16).unwrap();

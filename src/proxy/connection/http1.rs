@@ -45,7 +45,7 @@ const UNREAD_BYTES: usize = 16 << 20;
 /// Serves the connection to its end; the first head is due at `timer`'s deadline.
 pub(super) async fn run(opened: Opened, client: Rc<Client>, timer: Pin<&mut Sleep>) {
     let options = client.worker.snapshot().options.clone();
-    let conn = ClientConn::new(client, false, timer.deadline().into(), &options);
+    let conn = ClientConn::new(client, false, Instant::now(), timer.deadline().into(), &options);
     let wire = Wire::new(opened, conn.clone());
     let limits = Limits { bytes: options.head_bytes, fields: options.head_fields };
     // What was accepted owes a head.
@@ -287,14 +287,16 @@ impl Http1<'_> {
     /// `None`: the client has gone.
     fn poll_served<R>(&mut self, cx: &mut Context<'_>, serving: Pin<&mut impl Future<Output = R>>) -> Poll<Option<R>> {
         if let Poll::Ready(response) = serving.poll(cx) {
-            self.output.extend(self.conn.interim.take().into_iter().flatten());
+            self.conn.interim.write(&mut self.output);
             return Poll::Ready(Some(response));
         }
         loop {
             if self.output.is_empty() {
                 // Only now: what waits elsewhere is bounded there.
-                let Some(interim) = self.conn.interim.take() else { break };
-                self.output = interim;
+                self.conn.interim.write(&mut self.output);
+            }
+            if self.output.is_empty() {
+                break;
             }
             match self.wire.poll_write_two(cx, &self.output, &[]) {
                 Poll::Ready(Ok(count @ 1..)) => drop(self.output.drain(..count)),

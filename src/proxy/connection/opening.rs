@@ -18,7 +18,7 @@ use super::{Client, ClientStream, LINGER};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// As much as hyper's own first read would take.
+/// Enough for a common head.
 const READ_BYTES: usize = 8 << 10;
 
 /// What a connection began with, and the bytes that told so.

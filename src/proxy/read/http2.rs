@@ -9,13 +9,16 @@ use crate::telemetry::counters::ErrorCode;
 /// One host, one cookie field, no more than `max_fields` fields.
 ///
 /// The library has refused what is malformed in itself: fields of the connection, upper case, pseudo-header fields
-/// that are missing or twice. It answers a head that is too large as a whole by itself.
+/// that are missing or twice, lengths that differ. It answers a head that is too large as a whole by itself.
 pub(in crate::proxy) fn settle(parts: &mut request::Parts, max_fields: usize) -> Result<(), Fault> {
     if parts.headers.len() > max_fields {
         let text = format!("the request has more than {max_fields} header fields");
         return Err(Fault::new(ErrorCode::HeadTooLarge, text));
     }
-    join_cookies(&mut parts.headers);
+    // Only where some field is repeated at all is it worth looking which.
+    if parts.headers.len() != parts.headers.keys_len() {
+        join_cookies(&mut parts.headers);
+    }
     match (parts.uri.authority(), parts.headers.get(HOST)) {
         (None, None) => Err(Fault::new(ErrorCode::BadRequest, "the request has neither :authority nor a Host field")),
         (Some(authority), Some(host)) if !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()) => {

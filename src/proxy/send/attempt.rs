@@ -55,7 +55,7 @@ impl<'a> Request<'a> {
         host: &'a Host,
         body: &RequestBody,
     ) -> Self {
-        let forward_interim = parts.version == Version::HTTP_11;
+        let forward_interim = parts.version != Version::HTTP_10;
         let repeatable = parts.method.is_idempotent() || parts.headers.contains_key(IDEMPOTENCY_KEY);
         Self {
             conn,

@@ -226,7 +226,7 @@ fn frame_of_type(wire: &mut Wire, wanted: u8) -> (u32, Vec<u8>) {
     }
 }
 
-async fn eventually_async(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+pub async fn eventually_async(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let wait = async {
         while !condition().await {
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -1,13 +1,16 @@
 //! Streams: side by side, in both directions, cancelled and stuck.
 
+use std::future::poll_fn;
+use std::io::{Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 
 use h2::Reason;
 use h2::client::Builder;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Method};
 
-use super::client::{Answer, Http2, client, get, holding, post, watching};
+use super::client::{Answer, Http2, client, get, holding, post, request, watching};
+use super::connection::eventually_async;
 use crate::harness::{App, Endpoint, eventually, ok};
 use crate::upstream_http2::endpoint::{Endpoint2, fields, response, send};
 
@@ -54,6 +57,47 @@ fn large_bodies_pass_unaltered_both_ways() {
             assert!(answer.body == body, "{length:?}: {} bytes", answer.body.len());
         }
     });
+}
+
+#[test]
+fn bodies_of_any_size_pass_through_windows_of_any_size() {
+    let endpoint = Endpoint::start(|mut wire| {
+        while let Some(request) = wire.message() {
+            let head = match request.start.contains("/chunked") {
+                true => "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_owned(),
+                false => format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", request.body.len()),
+            };
+            let mut answer = head.into_bytes();
+            if request.start.contains("/chunked") && !request.body.is_empty() {
+                answer.extend(format!("{:x}\r\n", request.body.len()).into_bytes());
+                answer.extend([&request.body[..], b"\r\n0\r\n\r\n"].concat());
+            } else if request.start.contains("/chunked") {
+                answer.extend(b"0\r\n\r\n");
+            } else {
+                answer.extend(&request.body);
+            }
+            wire.write(answer).unwrap();
+        }
+    });
+    let app = App::before(&endpoint);
+    let sizes = [0, 1, 8191, 8192, 8193, 65_535, 65_536, 65_537, 150_000];
+    for window in [100, 8192, 65_535, 1 << 20] {
+        client(async {
+            let mut builder = Builder::new();
+            builder.initial_window_size(window);
+            let mut http2 = Http2::connect_with(app.proxy, &builder).await;
+            for (size, path) in sizes.into_iter().flat_map(|size| [(size, "/length"), (size, "/chunked")]) {
+                let body: Vec<u8> = (0..size).map(|at| (at % 251) as u8).collect();
+                let mut request = post(path);
+                request.headers_mut().insert("content-length", HeaderValue::from(size));
+                let (response, mut upload) = http2.begin(request, false).await;
+                upload.send_data(body.clone().into(), true).unwrap();
+                let answer = Answer::read(response.await.unwrap()).await.unwrap();
+                assert!(answer.body == body, "{size} by {path} through {window}: {} bytes", answer.body.len());
+            }
+        });
+    }
+    assert_eq!(app.outcomes("success"), 4.0 * 2.0 * sizes.len() as f64);
 }
 
 #[test]
@@ -241,4 +285,147 @@ fn a_stream_that_its_client_does_not_read_holds_back_its_endpoint_and_then_ends(
         written.load(Ordering::SeqCst)
     );
     assert_eq!(app.outcomes("client_cancel"), 1.0);
+}
+
+#[test]
+fn interim_answers_come_before_their_answer() {
+    let hints = "HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\nconnection: x-hop\r\nx-hop: 1\r\n\r\n";
+    let endpoint = Endpoint::answering(move |_| format!("{hints}{hints}{}", ok("late")));
+    let app = App::before(&endpoint);
+    client(async {
+        let mut http2 = Http2::connect(app.proxy).await;
+        for _ in 0..2 {
+            let (mut response, _) = http2.begin(get("/"), true).await;
+            for _ in 0..2 {
+                let hints = poll_fn(|cx| response.poll_informational(cx)).await.unwrap().unwrap();
+                assert_eq!((hints.status().as_u16(), hints.headers().len()), (103, 1));
+                assert_eq!(hints.headers()["link"], "</a.css>");
+            }
+            assert_eq!(Answer::read(response.await.unwrap()).await.unwrap().text(), "late");
+        }
+    });
+}
+
+#[test]
+fn a_body_that_waits_to_be_asked_for_is_asked_for_by_the_endpoint() {
+    let endpoint = Endpoint::start(|mut wire| {
+        while let Some(head) = wire.head() {
+            assert_eq!(head.header("expect"), Some("100-continue"));
+            if head.start.contains("/refuse") {
+                wire.write("HTTP/1.1 417 No\r\ncontent-length: 0\r\n\r\n").unwrap();
+                return;
+            }
+            wire.write("HTTP/1.1 100 Continue\r\n\r\n").unwrap();
+            let mut body = [0; 4];
+            wire.stream.read_exact(&mut body).unwrap();
+            wire.write(ok(std::str::from_utf8(&body).unwrap())).unwrap();
+        }
+    });
+    let app = App::before(&endpoint);
+    client(async {
+        let mut http2 = Http2::connect(app.proxy).await;
+        let expecting = |path: &str| {
+            let mut request = post(path);
+            for (name, value) in [("expect", "100-continue"), ("content-length", "4")] {
+                request.headers_mut().insert(name, HeaderValue::from_static(value));
+            }
+            request
+        };
+        let (mut response, mut upload) = http2.begin(expecting("/"), false).await;
+        let interim = poll_fn(|cx| response.poll_informational(cx)).await.unwrap().unwrap();
+        assert_eq!(interim.status().as_u16(), 100);
+        upload.send_data("body".into(), true).unwrap();
+        assert_eq!(Answer::read(response.await.unwrap()).await.unwrap().text(), "body");
+        // A refusal comes instead: the client never sends the body.
+        let (mut response, _upload) = http2.begin(expecting("/refuse"), false).await;
+        assert!(poll_fn(|cx| response.poll_informational(cx)).await.is_none());
+        assert_eq!(response.await.unwrap().status(), 417);
+    });
+}
+
+/// Answers with so many bytes as soon as the head is here, and takes the request beside that.
+fn answering_at_once(bytes: usize) -> Endpoint {
+    Endpoint::start(move |mut wire| {
+        while let Some(head) = wire.head() {
+            let mut writing = wire.stream.try_clone().unwrap();
+            let answering = std::thread::spawn(move || {
+                let _ = writing.write_all(format!("HTTP/1.1 200 OK\r\ncontent-length: {bytes}\r\n\r\n").as_bytes());
+                let _ = writing.write_all(&vec![b'y'; bytes]);
+            });
+            let length = head.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(u64::MAX);
+            wire.skip(length);
+            answering.join().unwrap();
+        }
+    })
+}
+
+/// Begins an answer, and does not read it before so much has been sent; `None` where that breaks off.
+async fn send_all_then_read(http2: &mut Http2, bytes: usize, tells_length: bool) -> Option<Answer> {
+    let mut request = post("/");
+    if tells_length {
+        request.headers_mut().insert("content-length", HeaderValue::from(bytes));
+    }
+    let (response, mut upload) = http2.begin(request, false).await;
+    let response = response.await.unwrap();
+    let mut left = bytes;
+    while left > 0 {
+        upload.reserve_capacity(left.min(64 << 10));
+        let room = poll_fn(|cx| upload.poll_capacity(cx)).await?.ok()?.min(left);
+        left -= room;
+        upload.send_data(vec![b'x'; room].into(), left == 0).ok()?;
+    }
+    Answer::read(response).await.ok()
+}
+
+#[test]
+fn a_client_may_read_nothing_before_it_has_sent_everything() {
+    // More than fits anywhere in between; and so little that all that waits is the last of it.
+    for bytes in [16 << 20, 100 << 10] {
+        let endpoint = answering_at_once(bytes);
+        let app = App::before(&endpoint);
+        client(async {
+            let mut http2 = Http2::connect(app.proxy).await;
+            let answer = send_all_then_read(&mut http2, 1 << 20, true).await.expect("comes whole");
+            assert!(answer.body.len() == bytes && answer.body.iter().all(|byte| *byte == b'y'));
+        });
+        assert_eq!(app.outcomes("success"), 1.0);
+    }
+}
+
+#[test]
+fn a_body_that_is_too_large_ends_its_exchange_also_while_nothing_is_read() {
+    let endpoint = answering_at_once(16 << 20);
+    let app = App::before_with(&endpoint, "    max_request_body: 1MiB\n");
+    client(async {
+        let mut http2 = Http2::connect(app.proxy).await;
+        assert!(send_all_then_read(&mut http2, 2 << 20, false).await.is_none());
+        // At once, and not when its time is over.
+        eventually_async("it is the client's doing", async || app.outcomes("client_error") == 1.0).await;
+    });
+    let mut http1 = app.client();
+    http1.write("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
+    let chunk = format!("10000\r\n{}\r\n", "x".repeat(64 << 10));
+    for _ in 0..32 {
+        if http1.write(&chunk).is_err() {
+            break;
+        }
+    }
+    eventually("the same over HTTP/1.1", || app.outcomes("client_error") == 2.0);
+}
+
+#[test]
+fn an_answer_of_our_own_to_head_has_no_body() {
+    let endpoint = Endpoint::saying("x");
+    let app = App::with_yaml(&format!(
+        "agents:\n  bot: {{ match: [{{ path_prefix: /here }}], versions: {{ 1.0.0: {{ endpoints: ['{}'] }} }}, stable: 1.0.0 }}\n",
+        endpoint.url()
+    ));
+    client(async {
+        let mut http2 = Http2::connect(app.proxy).await;
+        let answer = http2.ask(request(Method::HEAD, "/elsewhere")).await.unwrap();
+        assert_eq!((answer.status(), answer.body.len()), (404, 0));
+        let same = http2.get("/elsewhere").await;
+        assert_eq!(answer.header("content-length"), Some(same.body.len().to_string().as_str()));
+        assert!(same.header("date").is_some());
+    });
 }

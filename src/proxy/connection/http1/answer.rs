@@ -5,14 +5,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::io::Write;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE};
 use http::{HeaderMap, StatusCode, Version, response};
-use http_body::{Body, Frame};
+use http_body::Frame;
 use httpdate::HttpDate;
 
 use super::wire::Wire;
@@ -71,7 +70,7 @@ impl Answer {
     /// `output` is what is to be said before it.
     pub fn new(mut output: Vec<u8>, parts: &response::Parts, body: ResponseBody, asked: Asked, date: &Date) -> Self {
         let has_body = !asked.head_only && !is_bodiless(parts.status);
-        let framing = framing(&parts.headers, body.size_hint().exact(), has_body, asked.version);
+        let framing = framing(&parts.headers, body.left(), has_body, asked.version);
         let keep_alive = asked.keep_alive && framing != Framing::UntilClose;
         write_head(&mut output, parts, framing, asked.version, keep_alive, date);
         Self {
@@ -96,13 +95,13 @@ impl Answer {
                 match wire.poll_write_two(cx, first, second) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Ended::Broken),
                     Poll::Ready(Ok(count)) => self.outgoing.advance(count),
-                    Poll::Pending => return self.blocked(cx),
+                    Poll::Pending => return self.blocked(cx, wire),
                 }
             }
             match wire.poll_flush(cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return Poll::Ready(Ended::Broken),
-                Poll::Pending => return self.blocked(cx),
+                Poll::Pending => return self.blocked(cx, wire),
             }
             match gathered {
                 Gathered::All => return Poll::Ready(Ended::Whole),
@@ -114,13 +113,17 @@ impl Answer {
         }
     }
 
-    /// The client takes no more just now.
-    fn blocked(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+    /// The client takes no more just now. It may read nothing before it has sent everything.
+    fn blocked(&mut self, cx: &mut Context<'_>, wire: &Wire) -> Poll<Ended> {
         self.was_blocked = true;
         self.is_blocked = true;
-        // It may read nothing before it has sent everything.
-        if let Some(ResponseBody::Relay(relay)) = &mut self.body {
-            relay.push_request(cx);
+        let Some(body) = &mut self.body else {
+            // All of the answer is here, and nobody wants the rest of the request. The deadline of the answer holds.
+            while let Poll::Ready(Some(Ok(_))) = wire.poll_frame(cx) {}
+            return Poll::Pending;
+        };
+        if body.push_request(cx) {
+            self.is_broken |= matches!(body.poll_frame(cx), Poll::Ready(Some(Err(_))));
         }
         Poll::Pending
     }
@@ -135,11 +138,11 @@ impl Answer {
                 return Gathered::Enough;
             }
             // All that was announced is here; an end that comes apart has nothing to say to this client.
-            if body.is_end_stream() || (!self.outgoing.is_chunked() && body.size_hint().exact() == Some(0)) {
+            if body.is_end_stream() || (!self.outgoing.is_chunked() && body.left() == Some(0)) {
                 self.finish(None);
                 break;
             }
-            match Pin::new(body).poll_frame(cx) {
+            match body.poll_frame(cx) {
                 Poll::Pending => return Gathered::ForNow,
                 Poll::Ready(Some(Ok(frame))) => self.put(frame),
                 Poll::Ready(Some(Err(_))) => self.is_broken = true,

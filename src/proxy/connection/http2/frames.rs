@@ -53,6 +53,9 @@ pub(super) struct Frames {
     heads: u64,
     unfinished: Option<(u64, Instant)>,
     is_flood: bool,
+    /// Anything has been received since somebody has taken this; and something of an answer has been sent.
+    pub heard: bool,
+    pub told: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -73,6 +76,8 @@ impl Frames {
             heads: 0,
             unfinished: None,
             is_flood: false,
+            heard: false,
+            told: false,
         }
     }
 
@@ -87,6 +92,7 @@ impl Frames {
     }
 
     fn receive(&mut self, bytes: &[u8]) {
+        self.heard = true;
         let Self { received, resets, control, heads, is_flood, .. } = self;
         received.pass(bytes, |frame| {
             *heads += u64::from(frame.kind == HEADERS);
@@ -105,9 +111,10 @@ impl Frames {
     }
 
     fn send(&mut self, bytes: &[u8]) {
-        let Self { sent, resets, control, .. } = self;
+        let Self { sent, resets, control, told, .. } = self;
         sent.pass(bytes, |frame| {
             if matches!(frame.kind, DATA | HEADERS) {
+                *told = true;
                 control.earn(EARNED);
                 if frame.flags & END_STREAM != 0 {
                     resets.earn(1);

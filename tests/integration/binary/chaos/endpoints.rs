@@ -157,7 +157,9 @@ fn an_endpoint_that_does_everything_wrong_harms_nobody_else_and_never_looks_righ
     for cause in causes {
         assert!(outcomes(cause) > 0.0, "{cause}, seed {seed}");
     }
-    assert_eq!(outcomes("success") + causes.map(outcomes).iter().sum::<f64>(), all, "seed {seed}");
+    let known = outcomes("success") + causes.map(outcomes).iter().sum::<f64>();
+    let others = ["client_cancel", "client_error", "server_error", "stream_error", "stalled", "connect_failed"];
+    assert_eq!(known, all, "seed {seed}; of others: {:?}", others.map(|cause| (cause, outcomes(cause))));
     assert_eq!(proxy.metric("pointsman_requests_total{agent=\"dead\",outcome=\"connect_failed\"}"), 1.0);
     // What may stay: idle connections to the endpoints, until they are too old.
     before.are_back(&proxy, 16, 32);
