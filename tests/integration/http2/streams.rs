@@ -4,12 +4,13 @@ use std::future::poll_fn;
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use h2::Reason;
 use h2::client::Builder;
 use http::{HeaderMap, HeaderValue, Method};
 
-use super::client::{Answer, Http2, client, get, holding, post, request, watching};
+use super::client::{Answer, Http2, client, get, holding, limited, post, request, watching};
 use super::connection::eventually_async;
 use crate::harness::{App, Endpoint, eventually, ok};
 use crate::upstream_http2::endpoint::{Endpoint2, fields, response, send};
@@ -427,5 +428,25 @@ fn an_answer_of_our_own_to_head_has_no_body() {
         let same = http2.get("/elsewhere").await;
         assert_eq!(answer.header("content-length"), Some(same.body.len().to_string().as_str()));
         assert!(same.header("date").is_some());
+    });
+}
+
+#[test]
+fn an_answer_that_waits_for_its_client_is_not_cut_when_the_connection_is_to_end() {
+    let body = "x".repeat(60_000);
+    let said = ok(&body);
+    let endpoint = Endpoint::answering(move |_| said.clone());
+    let app = limited(&endpoint, "requests_per_connection: 1");
+    client(async {
+        let mut builder = Builder::new();
+        builder.initial_window_size(10_000);
+        let mut http2 = Http2::connect_with(app.proxy, &builder).await;
+        let (response, _) = http2.begin(get("/"), true).await;
+        let response = response.await.unwrap();
+        // All of it is with the connection, which has said that it takes no more.
+        eventually_async("it is counted", async || app.outcomes("success") == 1.0).await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(Answer::read(response).await.unwrap().text(), body);
+        assert!(http2.ended.await.unwrap().is_ok(), "closed in order");
     });
 }
