@@ -135,14 +135,14 @@ impl Exchange {
     }
 }
 
-/// What every head has to say (RFC 9110 §6.6.1, §8.6).
+/// What every head has to say (RFC 9110 §6.6.1, §8.6). An endpoint has told the length that we know of.
 fn complete(headers: &mut HeaderMap, body: &ResponseBody) {
     if !headers.contains_key(DATE) {
         let now = HttpDate::from(SystemTime::now()).to_string();
         headers.insert(DATE, HeaderValue::try_from(now).expect("a date is of letters and digits"));
     }
-    if let (false, Some(length)) = (body.is_end_stream(), body.left()) {
-        headers.entry(CONTENT_LENGTH).or_insert_with(|| length.into());
+    if let Some(length) = body.left().filter(|_| body.is_own() && !body.is_end_stream()) {
+        headers.insert(CONTENT_LENGTH, length.into());
     }
 }
 
