@@ -265,14 +265,27 @@ impl Relay {
 
     fn push_request(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(lease) = &mut self.lease else {
-            // All of the answer is here, and nobody wants the rest of the request. It is bounded like any.
-            while let Poll::Ready(Some(Ok(_))) = self.request.poll_frame(cx) {}
+            self.drop_request(cx);
             return false;
         };
         if self.unsent.is_none() {
             self.unsent = lease.upstream().push(cx, &mut self.request).err();
         }
+        if lease.upstream_ref().refuses() {
+            self.drop_request(cx);
+        }
         self.unsent.is_some()
+    }
+
+    /// Reads what comes of a request that nobody wants any more. It is bounded like any.
+    fn drop_request(&mut self, cx: &mut Context<'_>) {
+        loop {
+            match self.request.poll_frame(cx) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(Some(Err(_)) | None) => return self.request = RequestBody(None),
+                Poll::Pending => return,
+            }
+        }
     }
 
     fn pass(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {

@@ -123,6 +123,14 @@ impl Upstream {
         }
     }
 
+    /// The endpoint takes no more of the request.
+    pub fn refuses(&self) -> bool {
+        match self {
+            Self::Http1(upstream) => upstream.refuses(),
+            Self::Http2(upstream) => upstream.has_sent_all(),
+        }
+    }
+
     /// All of the request is with the kernel, or with the connection's task.
     pub fn has_sent_all(&self) -> bool {
         match self {

@@ -66,17 +66,17 @@ pub(super) async fn run(opened: Opened, client: Rc<Client>, mut timer: Pin<&mut 
             if http.poll(cx, &streams).is_ready() {
                 return Poll::Ready(());
             }
-            // What has arrived by now is not late. With the turn over, some of it may not be read yet.
-            if poll_proceed().is_pending() || timer.as_mut().poll(cx).is_pending() {
+            if timer.as_mut().poll(cx).is_pending() {
                 break;
             }
-            let now = Instant::now();
-            if streams.look(now, http.has_streams()) || http.is_dead(now, &streams) {
+            // What has arrived by now is not late. With the turn over, some of it may not be read yet.
+            let (now, has_read) = (Instant::now(), poll_proceed().is_ready());
+            if streams.look(now, has_read, http.holds_answers(&streams)) || http.is_dead(now, has_read, &streams) {
                 return Poll::Ready(());
             }
             timer.as_mut().reset(streams.next_look.get().into());
         }
-        streams.await_head();
+        streams.await_head(poll_proceed().is_ready());
         streams.rearm(timer.as_mut(), cx);
         Poll::Pending
     })
@@ -128,14 +128,16 @@ impl Http {
         }
     }
 
-    fn has_streams(&self) -> bool {
-        matches!(self, Self::Open(open) if open.connection.has_streams())
+    /// Whether something still waits for the client that streams have passed on, be they over.
+    fn holds_answers(&self, streams: &Streams) -> bool {
+        let has_streams = matches!(self, Self::Open(open) if open.connection.has_streams());
+        has_streams || streams.frames.borrow().blocked
     }
 
     /// Whether nothing has been heard of the client for too long.
-    fn is_dead(&mut self, now: Instant, streams: &Streams) -> bool {
+    fn is_dead(&mut self, now: Instant, has_read: bool, streams: &Streams) -> bool {
         let Self::Open(open) = self else { return false };
-        let is_dead = open.silence.look(now, &mut streams.frames.borrow_mut());
+        let is_dead = open.silence.look(now, has_read, &mut streams.frames.borrow_mut());
         streams.look_not_after(open.silence.due);
         is_dead
     }
@@ -176,12 +178,12 @@ impl Silence {
         Self { pings, every, patience: PING_PATIENCE.min(most), asked: false, due: Instant::now() + every }
     }
 
-    /// Whether it has lasted for too long.
-    fn look(&mut self, now: Instant, frames: &mut Frames) -> bool {
+    /// Whether it has lasted for too long. It has not where there may be something to hear.
+    fn look(&mut self, now: Instant, has_read: bool, frames: &mut Frames) -> bool {
         if now < self.due {
             return false;
         }
-        if std::mem::take(&mut frames.heard) {
+        if std::mem::take(&mut frames.heard) || !has_read {
             (self.asked, self.due) = (false, now + self.every);
             return false;
         }
@@ -209,7 +211,7 @@ mod tests {
         let mut silence = Silence::new(None, 10 * second);
         let begin = silence.due - 10 * second;
         let mut look = |frames: &mut Frames, at: u32| {
-            let is_dead = silence.look(begin + at * second, frames);
+            let is_dead = silence.look(begin + at * second, true, frames);
             (is_dead, silence.asked, (silence.due - begin).as_secs())
         };
         assert_eq!(look(&mut frames, 9), (false, false, 10), "it is not time");

@@ -249,6 +249,11 @@ impl Http1 {
         std::mem::take(&mut self.input)
     }
 
+    /// The endpoint takes no more of the request.
+    pub fn refuses(&self) -> bool {
+        self.sending.refused
+    }
+
     /// All of the request is with the kernel.
     pub fn has_sent_all(&self) -> bool {
         self.sending.ended

@@ -344,14 +344,20 @@ fn a_body_that_waits_to_be_asked_for_is_asked_for_by_the_endpoint() {
     });
 }
 
-/// Answers with so many bytes as soon as the head is here, and takes the request beside that.
+/// Answers with so many bytes as soon as the head is here, and takes the request beside that. `/chunked`: the end of the
+/// answer comes apart from the last of it.
 fn answering_at_once(bytes: usize) -> Endpoint {
     Endpoint::start(move |mut wire| {
         while let Some(head) = wire.head() {
             let mut writing = wire.stream.try_clone().unwrap();
+            let framing = match head.start.contains("/chunked") {
+                true => format!("transfer-encoding: chunked\r\n\r\n{bytes:x}"),
+                false => format!("content-length: {bytes}\r\n"),
+            };
+            let end = if head.start.contains("/chunked") { "\r\n0\r\n\r\n" } else { "" };
             let answering = std::thread::spawn(move || {
-                let _ = writing.write_all(format!("HTTP/1.1 200 OK\r\ncontent-length: {bytes}\r\n\r\n").as_bytes());
-                let _ = writing.write_all(&vec![b'y'; bytes]);
+                let _ = writing.write_all(format!("HTTP/1.1 200 OK\r\n{framing}\r\n").as_bytes());
+                let _ = writing.write_all(&[&vec![b'y'; bytes], end.as_bytes()].concat());
             });
             let length = head.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(u64::MAX);
             wire.skip(length);
@@ -361,8 +367,8 @@ fn answering_at_once(bytes: usize) -> Endpoint {
 }
 
 /// Begins an answer, and does not read it before so much has been sent; `None` where that breaks off.
-async fn send_all_then_read(http2: &mut Http2, bytes: usize, tells_length: bool) -> Option<Answer> {
-    let mut request = post("/");
+async fn send_all_then_read(http2: &mut Http2, path: &str, bytes: usize, tells_length: bool) -> Option<Answer> {
+    let mut request = post(path);
     if tells_length {
         request.headers_mut().insert("content-length", HeaderValue::from(bytes));
     }
@@ -381,12 +387,12 @@ async fn send_all_then_read(http2: &mut Http2, bytes: usize, tells_length: bool)
 #[test]
 fn a_client_may_read_nothing_before_it_has_sent_everything() {
     // More than fits anywhere in between; and so little that all that waits is the last of it.
-    for bytes in [16 << 20, 100 << 10] {
+    for (bytes, path) in [(16 << 20, "/"), (100 << 10, "/"), (100 << 10, "/chunked"), (70 << 10, "/chunked")] {
         let endpoint = answering_at_once(bytes);
         let app = App::before(&endpoint);
         client(async {
             let mut http2 = Http2::connect(app.proxy).await;
-            let answer = send_all_then_read(&mut http2, 1 << 20, true).await.expect("comes whole");
+            let answer = send_all_then_read(&mut http2, path, 1 << 20, true).await.expect("comes whole");
             assert!(answer.body.len() == bytes && answer.body.iter().all(|byte| *byte == b'y'));
         });
         assert_eq!(app.outcomes("success"), 1.0);
@@ -399,7 +405,7 @@ fn a_body_that_is_too_large_ends_its_exchange_also_while_nothing_is_read() {
     let app = App::before_with(&endpoint, "    max_request_body: 1MiB\n");
     client(async {
         let mut http2 = Http2::connect(app.proxy).await;
-        assert!(send_all_then_read(&mut http2, 2 << 20, false).await.is_none());
+        assert!(send_all_then_read(&mut http2, "/", 2 << 20, false).await.is_none());
         // At once, and not when its time is over.
         eventually_async("it is the client's doing", async || app.outcomes("client_error") == 1.0).await;
     });

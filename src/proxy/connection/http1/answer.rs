@@ -118,8 +118,8 @@ impl Answer {
         self.was_blocked = true;
         self.is_blocked = true;
         let Some(body) = &mut self.body else {
-            // All of the answer is here, and nobody wants the rest of the request. The deadline of the answer holds.
-            while let Poll::Ready(Some(Ok(_))) = wire.poll_frame(cx) {}
+            // All of the answer is here, and nobody wants the rest of the request.
+            wire.drop_body(cx);
             return Poll::Pending;
         };
         if body.push_request(cx) {

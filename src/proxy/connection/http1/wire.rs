@@ -116,6 +116,11 @@ impl Wire {
         Ok(piece?)
     }
 
+    /// Reads what comes of a body that nobody wants, until the time of its answer is over.
+    pub(super) fn drop_body(&self, cx: &mut Context<'_>) {
+        while !self.conn.expired.get() && matches!(self.poll_frame(cx), Poll::Ready(Some(Ok(_)))) {}
+    }
+
     /// Takes what is already here of a body that nobody will read. Whether that was the rest of it.
     pub(super) fn skip_body(&self) -> bool {
         while !self.has_whole_body() {

@@ -56,6 +56,8 @@ pub(super) struct Frames {
     /// Anything has been received since somebody has taken this; and something of an answer has been sent.
     pub heard: bool,
     pub told: bool,
+    /// What is to be sent waits for the client.
+    pub blocked: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -78,6 +80,7 @@ impl Frames {
             is_flood: false,
             heard: false,
             told: false,
+            blocked: false,
         }
     }
 
@@ -227,6 +230,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.frames.borrow_mut().blocked = true;
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
         self.frames.borrow_mut().send(&bytes[..written]);
         Poll::Ready(Ok(written))
@@ -237,6 +241,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.frames.borrow_mut().blocked = true;
         let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, buffers))?;
         let (mut frames, mut left) = (self.frames.borrow_mut(), written);
         for buffer in buffers {
@@ -253,7 +258,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        // Asked for when all that there was has been written.
+        self.frames.borrow_mut().blocked = false;
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -20,7 +20,7 @@ use httpdate::HttpDate;
 use super::streams::Streams;
 use crate::proxy::body::ResponseBody;
 use crate::proxy::connection::ClientConn;
-use crate::proxy::share::Turn;
+use crate::proxy::share::{Turn, poll_proceed};
 use crate::telemetry::counters::ErrorCode;
 
 /// A first frame of no more goes to the connection at once: it is not worth asking for room.
@@ -63,17 +63,19 @@ impl Future for StreamTask {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let Self { streams, conn, turn, phase, place } = &mut *self;
         streams.remember(*place, cx.waker());
-        let polled = turn.poll(&streams.client.worker.turns, cx, |cx| phase.poll(cx, conn));
-        if polled.is_ready() {
+        let mut is_over = false;
+        let polled = turn.poll(&streams.client.worker.turns, cx, |cx| {
+            let polled = phase.poll(cx, conn);
+            // Nobody took the expiry: it is the client that takes no more. With the turn over, nobody was asked.
+            is_over = poll_proceed().is_ready() && conn.take_expired();
+            polled
+        });
+        if polled.is_ready() || is_over {
             return Poll::Ready(());
         }
         // Who waits for his turn is polled again when it comes.
         if turn.is_over() {
             return Poll::Pending;
-        }
-        // Nobody took the expiry: it is the client that takes no more.
-        if conn.take_expired() {
-            return Poll::Ready(());
         }
         streams.look_by(conn.next_look());
         Poll::Pending
@@ -202,7 +204,7 @@ impl Answer {
         if data.is_empty() && !is_last {
             return Ok(false);
         }
-        if data.is_empty() || (data.len() <= SHORT_BYTES && !self.begun) {
+        if data.is_empty() || (data.len() <= SHORT_BYTES && !self.begun && !self.is_needed()) {
             self.send(data, is_last)?;
             return Ok(is_last);
         }
@@ -213,20 +215,20 @@ impl Answer {
     /// Not before there is something to send: what is promised to one stream is kept from the others. And not for all of
     /// it, which the connection asks for when it has it.
     fn await_room(&mut self, data: Bytes, is_last: bool) {
-        self.stream.reserve_capacity(if self.is_needed(is_last) { data.len() } else { 1 });
+        self.stream.reserve_capacity(if self.is_needed() { data.len() } else { 1 });
         self.waiting = Some((data, is_last));
     }
 
     /// Whether a client that reads nothing before it has sent everything needs this task to the end, where we take the
     /// rest of the request from it: then the connection gets no more than the client takes.
-    fn is_needed(&self, is_last: bool) -> bool {
-        is_last && !self.body.has_whole_request()
+    fn is_needed(&self) -> bool {
+        !self.body.has_whole_request()
     }
 
     /// Answers whether that was the last.
     fn send_waiting(&mut self, mut data: Bytes, is_last: bool) -> Result<bool, Gone> {
         let room = self.stream.capacity();
-        if data.len() > room && self.is_needed(is_last) {
+        if data.len() > room && self.is_needed() {
             self.send(data.split_to(room), false)?;
             self.await_room(data, is_last);
             return Ok(false);

@@ -22,6 +22,8 @@ use crate::telemetry::counters::ErrorCode;
 
 /// How long a client has to close a connection without streams after it was told that there will be none.
 const GOODBYE: Duration = Duration::from_secs(2);
+/// When a connection is looked at again whose turn was over.
+const AGAIN: Duration = Duration::from_millis(100);
 
 pub(super) struct Streams {
     pub client: Rc<Client>,
@@ -88,8 +90,9 @@ impl Streams {
         self.frames.borrow().unfinished_since().map(|since| since + self.head_patience)
     }
 
-    pub fn await_head(&self) {
-        if let Some(due) = self.head_due() {
+    /// `has_read`: else it is not known whether the head is still not whole.
+    pub fn await_head(&self, has_read: bool) {
+        if let Some(due) = self.head_due().filter(|_| has_read) {
             self.look_by(due);
         }
     }
@@ -143,15 +146,17 @@ impl Streams {
         }
     }
 
-    /// Wakes the streams whose time is over; answers whether the connection's own is, too. `unsent`: it holds some of
-    /// what streams have passed on, be they over.
-    pub fn look(&self, now: Instant, unsent: bool) -> bool {
+    /// Wakes the streams whose time is over; answers whether the connection's own is, too. `has_read`: what has arrived
+    /// has been read. `unsent`: some of what streams have passed on still waits for the client.
+    pub fn look(&self, now: Instant, has_read: bool, unsent: bool) -> bool {
         let mut next = now + self.keep_alive.get().max(GOODBYE);
         match self.head_due() {
-            Some(due) if due <= now => {
+            Some(due) if due <= now && has_read => {
                 self.client.worker.counters().error(ErrorCode::HeadTimeout);
                 return true;
             }
+            // When it is this connection's turn again.
+            Some(due) if due <= now => next = next.min(now + AGAIN),
             due => next = due.map_or(next, |due| due.min(next)),
         }
         for stream in self.live.borrow().iter().flatten() {
