@@ -44,6 +44,11 @@ pub(super) fn may_be_of_this_hop(name: &HeaderName) -> bool {
     matches!(name.as_str().len(), 2 | 7 | 10 | 16 | 17 | 19 | 21)
 }
 
+/// The length of the body, where the head tells it.
+pub(super) fn declared_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
 /// The fields that `Connection` takes off this hop. Most often none, and nothing is allocated.
 pub(super) fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     let plain = |v: &HeaderValue| v.as_bytes().eq_ignore_ascii_case(b"keep-alive") || v.as_bytes() == b"close";

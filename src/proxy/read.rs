@@ -12,12 +12,13 @@ use std::task::Poll;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
+use http::header::{HeaderValue, TRANSFER_ENCODING};
 use http::{Version, request};
 
 use super::client_body::ClientBody;
 use super::connection::ClientConn;
 use super::error::Fault;
+use super::headers;
 use super::media::Media;
 use crate::routing::key;
 use crate::routing::spec::Attribute;
@@ -87,8 +88,7 @@ pub(super) fn body_too_late() -> Fault {
 
 /// Zero where none is declared; what is no number has been refused.
 pub(super) fn declared_length(parts: &request::Parts) -> u64 {
-    let length = parts.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    length.and_then(|text| text.parse().ok()).unwrap_or(0)
+    headers::declared_length(&parts.headers).unwrap_or(0)
 }
 
 /// Whether the key or the conversation's id may be in the body: no source before the first `json:` one is present.

@@ -215,6 +215,23 @@ impl Endpoint {
         Self::answering(move |_| ok(text))
     }
 
+    /// Asks for the four bytes of a body that waits for that and answers with them; `/refuse`: does not.
+    pub fn asking() -> Self {
+        Self::start(|mut wire| {
+            while let Some(head) = wire.head() {
+                assert_eq!(head.header("expect"), Some("100-continue"));
+                if head.start.contains("/refuse") {
+                    wire.write("HTTP/1.1 417 No\r\ncontent-length: 0\r\n\r\n").unwrap();
+                    continue;
+                }
+                wire.write("HTTP/1.1 100 Continue\r\n\r\n").unwrap();
+                let mut body = [0; 4];
+                wire.stream.read_exact(&mut body).unwrap();
+                wire.write(ok(std::str::from_utf8(&body).unwrap())).unwrap();
+            }
+        })
+    }
+
     /// Echoes what it got: start line, fields and body, as the text of its answer.
     pub fn echo() -> Self {
         Self::answering(|request| {

@@ -160,19 +160,7 @@ fn a_body_that_ends_with_the_connection_is_whole() {
 
 #[test]
 fn expect_100_continue_waits_for_the_endpoint() {
-    let endpoint = Endpoint::start(|mut wire| {
-        while let Some(head) = wire.head() {
-            assert_eq!(head.header("expect"), Some("100-continue"));
-            if head.start.contains("/refuse") {
-                wire.write("HTTP/1.1 417 No\r\ncontent-length: 0\r\n\r\n").unwrap();
-                continue;
-            }
-            wire.write("HTTP/1.1 100 Continue\r\n\r\n").unwrap();
-            let mut body = [0; 4];
-            std::io::Read::read_exact(&mut wire.stream, &mut body).unwrap();
-            wire.write(ok(std::str::from_utf8(&body).unwrap())).unwrap();
-        }
-    });
+    let endpoint = Endpoint::asking();
     let app = App::before(&endpoint);
     let mut client = app.client();
     client.write("POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\n").unwrap();

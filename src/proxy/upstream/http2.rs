@@ -15,7 +15,7 @@ use super::super::body::{BodyError, RequestBody};
 use super::super::chunked::passed_trailers;
 use super::super::decode::Malformed;
 use super::super::encode::RequestHead;
-use super::super::headers::strip_hop_by_hop;
+use super::super::headers::{declared_length, strip_hop_by_hop};
 use super::connection::{Place, STREAM_WINDOW};
 use super::{Broken, Head, MAX_INTERIM, OnInterim, TOO_MANY_INTERIM};
 
@@ -125,9 +125,8 @@ impl Http2 {
             headers.remove(CONTENT_LENGTH);
         }
         // The same number, if there are several: the library has seen to that.
-        let length = headers.get(CONTENT_LENGTH).cloned();
-        self.left = length.as_ref().and_then(|length| length.to_str().ok()?.parse().ok());
-        if let Some(length) = length {
+        self.left = declared_length(&headers);
+        if let Some(length) = headers.get(CONTENT_LENGTH).cloned() {
             headers.insert(CONTENT_LENGTH, length);
         }
         let bodiless = self.to_head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);

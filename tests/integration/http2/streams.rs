@@ -1,7 +1,7 @@
 //! Streams: side by side, in both directions, cancelled and stuck.
 
 use std::future::poll_fn;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -60,24 +60,22 @@ fn large_bodies_pass_unaltered_both_ways() {
     });
 }
 
+/// An answer; `/chunked`: its end comes apart from the last of it.
+fn framed(start: &str, body: &[u8]) -> Vec<u8> {
+    let length = body.len();
+    let (framing, end) = match start.contains("/chunked") {
+        true if body.is_empty() => ("transfer-encoding: chunked\r\n".to_owned(), "0\r\n\r\n"),
+        true => (format!("transfer-encoding: chunked\r\n\r\n{length:x}"), "\r\n0\r\n\r\n"),
+        false => (format!("content-length: {length}\r\n"), ""),
+    };
+    [format!("HTTP/1.1 200 OK\r\n{framing}\r\n").as_bytes(), body, end.as_bytes()].concat()
+}
+
 #[test]
 fn bodies_of_any_size_pass_through_windows_of_any_size() {
     let endpoint = Endpoint::start(|mut wire| {
         while let Some(request) = wire.message() {
-            let head = match request.start.contains("/chunked") {
-                true => "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_owned(),
-                false => format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", request.body.len()),
-            };
-            let mut answer = head.into_bytes();
-            if request.start.contains("/chunked") && !request.body.is_empty() {
-                answer.extend(format!("{:x}\r\n", request.body.len()).into_bytes());
-                answer.extend([&request.body[..], b"\r\n0\r\n\r\n"].concat());
-            } else if request.start.contains("/chunked") {
-                answer.extend(b"0\r\n\r\n");
-            } else {
-                answer.extend(&request.body);
-            }
-            wire.write(answer).unwrap();
+            wire.write(framed(&request.start, &request.body)).unwrap();
         }
     });
     let app = App::before(&endpoint);
@@ -309,19 +307,7 @@ fn interim_answers_come_before_their_answer() {
 
 #[test]
 fn a_body_that_waits_to_be_asked_for_is_asked_for_by_the_endpoint() {
-    let endpoint = Endpoint::start(|mut wire| {
-        while let Some(head) = wire.head() {
-            assert_eq!(head.header("expect"), Some("100-continue"));
-            if head.start.contains("/refuse") {
-                wire.write("HTTP/1.1 417 No\r\ncontent-length: 0\r\n\r\n").unwrap();
-                return;
-            }
-            wire.write("HTTP/1.1 100 Continue\r\n\r\n").unwrap();
-            let mut body = [0; 4];
-            wire.stream.read_exact(&mut body).unwrap();
-            wire.write(ok(std::str::from_utf8(&body).unwrap())).unwrap();
-        }
-    });
+    let endpoint = Endpoint::asking();
     let app = App::before(&endpoint);
     client(async {
         let mut http2 = Http2::connect(app.proxy).await;
@@ -344,24 +330,17 @@ fn a_body_that_waits_to_be_asked_for_is_asked_for_by_the_endpoint() {
     });
 }
 
-/// Answers with so many bytes as soon as the head is here, and takes the request beside that. `/chunked`: the end of the
-/// answer comes apart from the last of it.
+/// Answers with so many bytes as soon as the head is here, and takes the request beside that.
 fn answering_at_once(bytes: usize) -> Endpoint {
     Endpoint::start(move |mut wire| {
         while let Some(head) = wire.head() {
-            let mut writing = wire.stream.try_clone().unwrap();
-            let framing = match head.start.contains("/chunked") {
-                true => format!("transfer-encoding: chunked\r\n\r\n{bytes:x}"),
-                false => format!("content-length: {bytes}\r\n"),
-            };
-            let end = if head.start.contains("/chunked") { "\r\n0\r\n\r\n" } else { "" };
-            let answering = std::thread::spawn(move || {
-                let _ = writing.write_all(format!("HTTP/1.1 200 OK\r\n{framing}\r\n").as_bytes());
-                let _ = writing.write_all(&[&vec![b'y'; bytes], end.as_bytes()].concat());
-            });
+            let mut writing = wire.writer();
+            let answer = framed(&head.start, &vec![b'y'; bytes]);
+            let answering = std::thread::spawn(move || writing.write_all(&answer));
             let length = head.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(u64::MAX);
             wire.skip(length);
-            answering.join().unwrap();
+            // A client that is refused in between takes no more of it.
+            let _ = answering.join().unwrap();
         }
     })
 }

@@ -6,10 +6,11 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::RecvStream;
 use http::HeaderMap;
-use http::header::{CONTENT_LENGTH, EXPECT};
+use http::header::EXPECT;
 use http_body::Frame;
 
 use crate::proxy::connection::ClientConn;
+use crate::proxy::headers::declared_length;
 
 /// What is received of it goes back to the client's windows as it is taken.
 pub(in crate::proxy) struct Received {
@@ -27,7 +28,7 @@ impl Received {
     pub fn new(stream: RecvStream, headers: &HeaderMap, conn: &Rc<ClientConn>) -> Self {
         let (mut left, mut owes_continue) = (Some(0), None);
         if !stream.is_end_stream() {
-            left = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+            left = declared_length(headers);
             let waits = headers.get(EXPECT).is_some_and(|word| word.as_bytes().eq_ignore_ascii_case(b"100-continue"));
             owes_continue = waits.then(|| conn.clone());
         }

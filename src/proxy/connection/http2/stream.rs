@@ -93,15 +93,14 @@ impl Drop for StreamTask {
 
 impl Phase {
     fn poll(&mut self, cx: &mut Context<'_>, conn: &ClientConn) -> Poll<Result<(), Gone>> {
-        if let Self::Exchange(exchange) = self {
-            match ready!(exchange.poll(cx, conn))? {
-                Some(answer) => *self = Self::Answer(answer),
-                None => return Poll::Ready(Ok(())),
+        loop {
+            match self {
+                Self::Answer(answer) => return answer.poll(cx),
+                Self::Exchange(exchange) => match ready!(exchange.poll(cx, conn))? {
+                    Some(answer) => *self = Self::Answer(answer),
+                    None => return Poll::Ready(Ok(())),
+                },
             }
-        }
-        match self {
-            Self::Answer(answer) => answer.poll(cx),
-            Self::Exchange(_) => Poll::Pending,
         }
     }
 }
